@@ -1,0 +1,1 @@
+"""One module a command: its options, its examples, one call into an engine."""

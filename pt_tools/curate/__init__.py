@@ -1,0 +1,1 @@
+"""Curation: pure functions over records. They do no input or output; `commands/curate.py` does."""

@@ -1,0 +1,234 @@
+"""One run of one command: its input, output, row accounting and manifest, and the promises around them."""
+
+import dataclasses
+import os
+import re
+import sys
+import time
+
+from pt_tools import __version__, options, outdir, stop, stream
+from pt_tools.errors import PtError, Usage, printable
+
+ENGINE = ("torch", "transformers", "trl", "accelerate")
+SECRET = re.compile(r"hf_[A-Za-z0-9]{8,}|sk-[A-Za-z0-9_-]{8,}|gh[pousr]_[A-Za-z0-9]{8,}|(?<=://)[^/@\s]+:[^/@\s]+(?=@)"
+                    r"|(?i:(?<=token=)|(?<=key=)|(?<=secret=)|(?<=password=))[^&\s]+")
+
+
+class Job:
+    """What an engine sees of a run: `cfg`, `records`, `rows`, `out`, `run`, `final`, `say`.
+
+    `out` is an `outdir.Out` for a model command (fill `out.stage`), a `stream.Writer` for a command that writes
+    records, else None. `run` is the scratch directory (None when the output is a stream). What the engine puts into
+    `final` goes to the manifest and the summary.
+    """
+
+    def __init__(self, name: str, cfg):
+        self.name, self.cfg = name, cfg
+        self.rows = stream.Rows()
+        self.final = {}
+        self.out = self.run = self.output = None
+        self.started = time.monotonic()
+        files = getattr(cfg, "files", ("-",)) or ("-",)
+        self.records = stream.Reader(files, self.rows, *(getattr(cfg, n, None) for n in ("on_error", "rejects", "max_bad")))
+        if self.records.on_error is None:
+            self.records.on_error = "fail"
+
+    def say(self, text: str) -> None:
+        """One line of progress on stderr, unless --quiet."""
+        if not getattr(self.cfg, "quiet", False):
+            self._print(printable(f"{self.name}: {text}"))
+
+    def _print(self, text: str) -> None:
+        try:
+            print(text, file=sys.stderr, flush=True)
+        except (OSError, ValueError, AttributeError):
+            pass
+
+    def seconds(self) -> float:
+        return round(time.monotonic() - self.started, 3)
+
+    def summary(self, **more) -> dict:
+        return {"command": self.name, **more, "rows": self.rows.as_dict(), "seconds": self.seconds(), **self.final}
+
+    def manifest(self) -> dict:
+        fields = {"command": command_line(), "pt_tools": __version__, "versions": versions(),
+                  "options": {name: shown(value) for name, value in vars(self.cfg).items()}}
+        if hasattr(self.cfg, "threads"):
+            fields["threads"] = threads(self.cfg)
+        history = self.history()
+        return {**fields, "rows": self.rows.as_dict(), "seconds": round(history["seconds"] + self.seconds(), 3),
+                "starts": history["starts"], "final": self.final}
+
+    def history(self) -> dict:
+        """Seconds of earlier starts that were stopped (those of a kill are unknown), and the number of all starts."""
+        return self.output.history if self.output is not None else {"seconds": 0.0, "starts": 1}
+
+    def finish(self, **more) -> None:
+        """Check that every row was spoken of, and say what happened."""
+        if self.rows.missing():
+            raise PtError(f"{self.rows.missing()} rows are unaccounted for ({self.rows}); this is a bug")
+        if self.rows.n["in"]:
+            self.say(f"{self.rows} in {self.seconds():.1f} s")
+        if getattr(self.cfg, "json", False) and self.out is not None:
+            import json
+
+            self._print(json.dumps(self.summary(**more), ensure_ascii=False, default=str))
+
+
+def run(command, cfg) -> int:
+    """Run `command` with `cfg`; returns the exit code, or raises what the funnel turns into one."""
+    job = Job(command.name, cfg)
+    if command.writes == "model":
+        return _run_model(command, job)
+    if command.writes == "records" and cfg.out:
+        return _run_file(command, job)
+    if command.writes == "records":
+        job.out = stream.Writer(_stdout(), job.rows)
+        command.function(cfg, job)
+        job.out.flush()
+    else:
+        command.function(cfg, job)
+    job.finish()
+    return 0
+
+
+def _run_model(command, job) -> int:
+    cfg = job.cfg
+    out = outdir.Out(cfg.out, None, directory=True, work=cfg.work, resume=cfg.resume, say=job.say)
+    spool = _spool(job, out)
+    try:
+        out.set_key(key_of(command, job))
+        if out.begin():
+            job.say(f"{cfg.out} is complete and up to date; nothing to do")
+        else:
+            _train(command, job, out)
+    finally:
+        if spool:
+            spool.unlink(missing_ok=True)
+        out.leave()
+    print(cfg.out, flush=True)
+    return 0
+
+
+def _train(command, job, out) -> None:
+    job.out, job.output, job.run, done = out, out, out.run, False
+    try:
+        command.function(job.cfg, job)
+        job.finish(out=job.cfg.out)
+        out.commit(**job.manifest())
+        done = True
+    finally:
+        out.close(done=done, keep=job.cfg.keep_checkpoints, seconds=job.seconds())
+
+
+def _run_file(command, job) -> int:
+    """A command that writes records to a file: keyed and resumable like a model, unless it reads a pipe."""
+    cfg = job.cfg
+    piped = "-" in job.records.files
+    out = outdir.Out(cfg.out, None if piped else key_of(command, job), directory=False, say=job.say)
+    if out.begin():
+        job.say(f"{cfg.out} is complete and up to date; nothing to do")
+        return 0
+    job.output, job.run, done = out, out.run, False
+    try:
+        with stream.open_output(out.stage, out.path.name) as file:
+            job.out = stream.Writer(file, job.rows)
+            command.function(cfg, job)
+            job.out.flush()
+        job.finish(out=cfg.out)
+        out.commit(**job.manifest())
+        done = True
+    finally:
+        out.close(done=done, seconds=job.seconds())
+    return 0
+
+
+def _stdout():
+    if sys.stdout is None:
+        raise Usage("stdout is closed")
+    return sys.stdout.buffer
+
+
+def _spool(job, out):
+    """Keep stdin in a file of OUT.run/ first, so that a model command knows what it reads before it begins."""
+    if "-" not in job.records.files:
+        return None
+    if sys.stdin is None:
+        raise Usage("stdin is closed")
+    spool = out.spool_path()
+    with open(spool, "wb") as file:
+        while True:
+            with stop.waiting():
+                block = sys.stdin.buffer.read1(2**20)
+            if not block:
+                break
+            file.write(block)
+    job.records.files = tuple(str(spool) if f == "-" else f for f in job.records.files)
+    job.records.rename(str(spool), "stdin")
+    return spool
+
+
+def key_of(command, job) -> dict:
+    """What the result depends on: options, the identity of every input, versions."""
+    values, inputs = {}, {}
+    for name, field in options.fields(job.cfg).items():
+        value = job.records.files if name == "files" else getattr(job.cfg, name)
+        if name == "files":
+            inputs[name] = [_file_identity(path) for path in value]
+        elif field.metadata["input"]:
+            inputs[name] = _identities(value)
+        if field.metadata["named"]:
+            values[f"{name}_names"] = [os.path.basename(path) for path in value]
+        if field.metadata["result"] and name not in inputs:
+            values[name] = list(value) if isinstance(value, tuple) else value
+    if "threads" in values:
+        values["threads"] = threads(job.cfg)
+    return {"command": job.name, "options": values, "inputs": inputs, "versions": {"pt-tools": __version__, **versions()}}
+
+
+def _file_identity(path: str) -> str:
+    if not os.path.isfile(path):
+        raise Usage(f"{path} is not a file" if os.path.exists(path) else f"no such file: {path}")
+    return outdir.file_digest(path)
+
+
+def _identities(value):
+    if value is None:
+        return None
+    if isinstance(value, (tuple, list)):
+        return [_identities(v) for v in value]
+    return outdir.identity(value) if "://" not in value else value
+
+
+def threads(cfg) -> int:
+    """The number of CPU threads that a run uses."""
+    return cfg.threads or len(os.sched_getaffinity(0))
+
+
+def versions() -> dict:
+    """Versions of the packages below the torch line, without importing them."""
+    from importlib import metadata
+
+    out = {}
+    for name in ENGINE:
+        try:
+            out[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            pass
+    return out
+
+
+def command_line() -> list[str]:
+    """This process's command line as a manifest shows it."""
+    return [os.path.basename(sys.argv[0]), *shown(sys.argv[1:])]
+
+
+def shown(value):
+    """A value as a manifest shows it: what looks like a secret replaced, paths relative to the working directory."""
+    if isinstance(value, (tuple, list)):
+        return [shown(v) for v in value]
+    if not isinstance(value, str):
+        return value
+    flag, equals, path = value.rpartition("=") if value.startswith("--") else ("", "", value)
+    path = os.path.relpath(path) if os.path.isabs(path) else path
+    return SECRET.sub("[redacted]", flag + equals + path)

@@ -1,0 +1,126 @@
+"""One writer for one output: a file made with O_EXCL that names its owner.
+
+It needs no flock (network file systems often lack it). A lock is stale when its owner's process is gone from this
+host, or its Slurm job from the queue; on another host without a job we cannot know, and say what to do.
+"""
+
+import fcntl
+import json
+import os
+import shutil
+import socket
+import subprocess
+from pathlib import Path
+
+from pt_tools.errors import Locked
+
+TRIES = 100
+
+
+class Lock:
+    def __init__(self, path):
+        self.path = Path(path)
+        self.held = False
+
+    def take(self) -> None:
+        """Take the lock or raise `Locked`, naming the owner; never waits."""
+        for _ in range(TRIES):
+            self.path.parent.mkdir(exist_ok=True)
+            try:
+                if self._create() or self._steal():
+                    self.held = True
+                    return
+            except FileNotFoundError:
+                continue  # the previous owner removed the directory just now
+            owner = self._owner()
+            if owner is not None:
+                raise Locked(self._message(owner))
+        raise Locked(f"cannot take {self.path}")
+
+    def release(self) -> None:
+        if self.held:
+            self.path.unlink(missing_ok=True)
+            self.held = False
+
+    def _create(self) -> bool:
+        # Linked into place whole: a reader never sees a lock without its owner.
+        aside = self.path.with_name(f"lock.{os.getpid()}.{socket.gethostname()}.tmp")
+        aside.write_text(json.dumps(_me()))
+        try:
+            os.link(aside, self.path)
+            return True
+        except FileExistsError:
+            return False
+        finally:
+            aside.unlink(missing_ok=True)
+
+    def _steal(self) -> bool:
+        """Replace a stale lock; stealers take turns by flock, and taking a free lock needs none."""
+        with open(self.path.with_name("lock.steal"), "a") as turn:
+            try:
+                fcntl.flock(turn, fcntl.LOCK_EX)
+            except OSError:
+                pass
+            owner = self._owner()
+            if owner is None or not _gone(owner):
+                return False
+            self.path.unlink(missing_ok=True)
+            return self._create()
+
+    def _owner(self) -> dict | None:
+        try:
+            return json.loads(self.path.read_text())
+        except (OSError, ValueError):
+            return None
+
+    def _message(self, owner) -> str:
+        who = f"process {owner.get('pid')} on {owner.get('host')}"
+        if owner.get("job"):
+            who += f" (Slurm job {owner['job']})"
+        advice = "" if owner.get("host") == socket.gethostname() else f"; if it is dead: rm {self.path}"
+        return f"{who} is writing {self.path.parent}{advice}"
+
+
+def _me() -> dict:
+    return {"host": socket.gethostname(), "pid": os.getpid(), "start": _start(os.getpid()),
+            "job": os.environ.get("SLURM_JOB_ID")}
+
+
+def _start(pid: int) -> str | None:
+    """When a process started, in clock ticks since boot: tells a process from a later one with its number."""
+    stat = _stat(pid)
+    return stat[19] if stat else None
+
+
+def _stat(pid: int) -> list[str]:
+    """The fields of /proc/PID/stat from the state on; empty where there is no such file."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()
+    except OSError:
+        return []
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process of this host runs; one that is dead and not yet waited for by its parent does not."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return _stat(pid)[:1] not in (["Z"], ["X"])
+
+
+def _gone(owner: dict) -> bool:
+    if owner.get("host") == socket.gethostname():
+        if not isinstance(owner.get("pid"), int):
+            return False
+        started = _start(owner["pid"])
+        later = started is not None and owner.get("start") is not None and started != owner["start"]
+        return later or not is_alive(owner["pid"])
+    if owner.get("job") and shutil.which("squeue"):
+        queue = subprocess.run(["squeue", "-h", "-j", str(owner["job"])], capture_output=True, text=True)
+        # A job that left the queue is unknown to squeue; any other failure proves nothing.
+        return (queue.returncode == 0 and not queue.stdout.strip()) or "Invalid job id" in queue.stderr
+    return False

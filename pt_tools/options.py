@@ -1,0 +1,133 @@
+"""The vocabulary: one spelling, type, default and help text per concept, for all commands.
+
+A command's Config inherits the bundles it needs; a bundle is listed as one section of --help.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+
+REQUIRED = object()
+
+
+def opt(default, help, *, short=None, choices=None, result=True, metavar=None, multiple=False, input=False, named=False,
+        least=None, most=None, above=None, below=None):
+    """A field of a Config that is also a flag (its name in kebab-case).
+
+    `result=False`: it does not change what is computed, so it is not in the run key. `input=True`: it names a file,
+    directory or hub model whose content, not whose name, is in the run key; `named=True`: the name without its folder is too, because
+    it goes into the result. `REQUIRED` as default: it must be given.
+    `least` and `most` bound the values allowed, `above` and `below` without the bound itself.
+    """
+    meta = {"help": help, "short": short, "choices": choices, "result": result, "metavar": metavar,
+            "multiple": multiple, "input": input, "named": named, "required": default is REQUIRED,
+            "bounds": {"at least": least, "at most": most, "above": above, "below": below}}
+    return dataclasses.field(default=None if default is REQUIRED else default, metadata=meta)
+
+
+@dataclass(frozen=True)
+class Common:
+    verbose: bool = opt(False, "Print tracebacks and more progress.", short="-v", result=False)
+    quiet: bool = opt(False, "Print nothing but errors on stderr.", short="-q", result=False)
+    json: bool = opt(False, "Print the summary as one JSON object.", result=False)
+
+
+@dataclass(frozen=True)
+class Input:
+    files: tuple = opt(("-",), "JSONL files, .gz and .zst too; '-' is stdin.", multiple=True, input=True)
+    on_error: str = opt("fail", "What to do about a bad row.", choices=("fail", "skip"))
+    rejects: str | None = opt(None, "Write the rows that --on-error skip leaves out to this file.", metavar="FILE",
+                              result=False)
+    max_bad: int | None = opt(None, "With --on-error skip: fail after more than this many bad rows.", least=0)
+
+
+@dataclass(frozen=True)
+class Output:
+    out: str | None = opt(None, "Write here, whole or not at all, instead of to stdout.", short="-o", metavar="FILE",
+                          result=False)
+
+
+@dataclass(frozen=True)
+class Model:
+    model: str = opt(REQUIRED, "Model directory or hub id to start from.", short="-m", metavar="MODEL", input=True)
+    out: str = opt(REQUIRED, "Model directory to make.", short="-o", metavar="DIR", result=False)
+
+
+@dataclass(frozen=True)
+class Template:
+    chat_template: str | None = opt(None, "Jinja file to use as the chat template instead of the model's own.",
+                                    metavar="FILE", input=True)
+
+
+@dataclass(frozen=True)
+class Device:
+    threads: int = opt(0, "CPU threads; 0 is all cores. Bit-equal results need the same number.", least=0)
+    device: str = opt("auto", "Where to compute.", choices=("auto", "cpu", "cuda"))
+    dtype: str = opt("auto", "Number format of the computation; auto is bfloat16 on GPUs that have it.",
+                     choices=("auto", "float32", "bfloat16"))
+
+
+@dataclass(frozen=True)
+class Run(Device):
+    seed: int = opt(0, "Seed of everything random.", least=0)
+    resume: str = opt("auto", "Whether to go on from an earlier run's checkpoint.", choices=("auto", "must", "never"),
+                      result=False)
+    work: str | None = opt(None, "Put checkpoints and other scratch below this directory.", metavar="DIR", result=False)
+    keep_checkpoints: bool = opt(False, "Keep the checkpoints after success.", result=False)
+    save_every: int = opt(100, "Steps between checkpoints; 0 saves only on a stop.", result=False, least=0)
+    set: tuple = opt((), "Set any other field of the trainer's configuration.", metavar="NAME=VALUE", multiple=True)
+
+
+@dataclass(frozen=True)
+class Optim:
+    lr: float = opt(2e-5, "Peak learning rate.", least=0)
+    batch_size: int = opt(32, "Rows per optimizer step, over all devices.", least=1)
+    micro_batch_size: int = opt(0, "Rows per forward pass; 0 is as many as fit.", least=0)
+    epochs: float = opt(1.0, "Passes over the data.", above=0)
+    max_steps: int = opt(0, "Optimizer steps; overrides --epochs.", least=0)
+    warmup: float = opt(0.0, "Warm-up: below 1 a share of the steps, else steps.", least=0)
+    schedule: str = opt("linear", "Learning rate after the warm-up.", choices=("linear", "cosine", "constant"))
+    min_lr_ratio: float = opt(0.0, "Final learning rate as a share of the peak.", least=0, most=1)
+    weight_decay: float = opt(0.0, "AdamW weight decay.", least=0)
+    adam_beta1: float = opt(0.9, "AdamW beta1.", least=0, below=1)
+    adam_beta2: float = opt(0.999, "AdamW beta2.", least=0, below=1)
+    adam_eps: float = opt(1e-8, "AdamW epsilon.", least=0)
+    grad_clip: float = opt(1.0, "Clip the gradient to this norm; 0 turns clipping off.", least=0)
+
+
+@dataclass(frozen=True)
+class Sampling:
+    temperature: float = opt(1.0, "Sampling temperature; 0 is greedy.", least=0)
+    top_p: float = opt(1.0, "Keep the most likely tokens up to this mass.", above=0, most=1)
+    top_k: int = opt(0, "Keep this many most likely tokens; 0 keeps all.", least=0)
+    max_new_tokens: int = opt(256, "Longest completion in tokens.", least=1)
+
+
+def fields(config) -> dict:
+    """The fields of a Config (class or object) by name, bundles last."""
+    cls = config if isinstance(config, type) else type(config)
+    own = [f for f in dataclasses.fields(cls) if f.name in cls.__dict__.get("__annotations__", {})]
+    rest = [f for f in dataclasses.fields(cls) if f not in own]
+    return {f.name: f for f in own + rest}
+
+
+def sections(config) -> list[tuple[str, list[str]]]:
+    """Names of the fields, grouped by the bundle that declares them: the command's own first."""
+    seen, out = set(), []
+    for cls in config.__mro__[:-1]:
+        names = [n for n in cls.__dict__.get("__annotations__", {}) if n not in seen]
+        seen.update(names)
+        if names:
+            out.append((cls.__name__ if cls is not config else "Options", names))
+    return out
+
+
+def flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def kind(field) -> type:
+    """The type of one value of a field: bool, int, float or str."""
+    if field.metadata["multiple"]:
+        return str
+    annotation = field.type if isinstance(field.type, type) else getattr(field.type, "__args__", (str,))[0]
+    return annotation if annotation in (bool, int, float) else str

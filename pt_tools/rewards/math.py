@@ -1,0 +1,222 @@
+r"""The `math` verifier: find the final answer in a completion and compare it exactly with the gold answer.
+
+    {"name": "math", "answer": "72"}            optional: "policy": "boxed" | "gsm8k" | "flex"
+
+Where the answer is looked for (after the end of thinking, `</think>`):
+
+default   the last `\boxed{…}`; else what follows the last `#### `; else the last `<answer>…</answer>`; else the X of the
+          last "the answer is X"; else a final line `Result: X`; else, after `</think>`, a lone number
+boxed     the last `\boxed{…}` and nothing else
+gsm8k     the last number of the text, as in Tulu 3's GSM8K verifier
+flex      Tulu 3's MATH verifier: the last box or Minerva's "Final Answer: The final answer is X. I hope"; if there is
+          neither, the text between the last two `$`; one match is enough
+
+An answer given in another way is no answer: score 0, reason "no answer". A box or tag that is never closed is an
+unfinished answer. "The answer is 12, but 13 is possible too" is not 12. How answers are compared: `answers.py`.
+Text answers work too: with `"answer": "afd"`, "The answer is afd." scores 1; letter case counts.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from typing import NamedTuple
+
+from pt_tools.rewards import answers
+
+POLICIES = ("default", "boxed", "gsm8k", "flex")
+MAX_TEXT = 1_000_000  # characters; a longer completion is hostile, not an answer
+
+# A few words may stand between ("the answer to the question is"); bounded, so that matching stays linear.
+_ANSWER_IS = re.compile(r"\banswer\b[*_]{0,3}(?: [a-z' ]{0,60}?)?[*_ ]{0,4}(?:\bis\b|\bare\b|:|=)[*_ :=]*", re.I)
+_RESULT = re.compile(r"[*_# ]*(?:final )?result[*_ ]*(?::|=|\bis\b)[*_ :=]*", re.I)
+_MINERVA = re.compile(r"final answer:? the final answer is(.{1,2000}?)\. i hope", re.I | re.S)
+_BOX = re.compile(r"\\(?:boxed|fbox)\s*(\{|[-+]?[0-9A-Za-z.]+)")
+_BRACE = re.compile(r"\\.|[{}]", re.S)  # an escaped brace is a character of the answer
+_SENTENCE_END = re.compile(r"(?<!\\)[.!?](?=\s|$)|\s+(?:because|since)\b")
+_NUMBER = re.compile(r"(?:(?<![0-9A-Za-z)\]}])[-+])?(?:[0-9][0-9,]*(?:\.[0-9]+)?|\.[0-9]+)", re.A)
+
+
+class Found(NamedTuple):
+    """An answer as it stands in the text, and where its statement ends (an offset into the text)."""
+
+    answer: str
+    end: int
+
+
+def check(spec):
+    """ValueError(reason) if the gold answer is missing or unusable, or the policy is unknown."""
+    if spec.get("policy", "default") not in POLICIES:
+        raise ValueError(f"unknown policy {spec['policy']!r}; known are {', '.join(POLICIES)}")
+    gold(spec.get("answer"))
+
+
+def grade(spec, text):
+    """(1.0 or 0.0, {"answer": …} or {"answer": …, "reason": …})."""
+    right = gold(spec["answer"])
+    candidates = find(text, spec.get("policy", "default"))
+    if isinstance(candidates, str):
+        return 0.0, {"reason": candidates}
+    shown = {"answer": candidates[-1].answer[:200]}
+    if any(answers.equal(found.answer, right) for found in candidates):
+        return 1.0, shown
+    return 0.0, {**shown, "reason": "wrong answer"}
+
+
+def well_formed(spec, text):
+    """How well the answer is given: 1 if it ends the completion, 0.5 if more text follows, 0 if there is none."""
+    candidates = find(text, spec.get("policy", "default"))
+    if isinstance(candidates, str):
+        return 0.0
+    return 0.5 if text[candidates[-1].end :].strip(" \n\t.!$*)]}\\\"'") else 1.0
+
+
+def gold(answer):
+    """The gold answer as text; from a whole GSM8K solution what follows `####`, from a MATH solution its last box."""
+    if isinstance(answer, bool) or not isinstance(answer, (str, int, float)):
+        raise ValueError("the gold answer is missing" if answer is None else "the gold answer must be text or a number")
+    if isinstance(answer, float) and 2**63 <= abs(answer) < float("inf"):  # the JSON reader has rounded it
+        raise ValueError("the gold answer is a number beyond 64 bits; write it as text")
+    return _gold_text(repr(answer) if isinstance(answer, float) else str(answer))
+
+
+@functools.lru_cache(maxsize=65536)
+def _gold_text(text):
+    if "####" in text:
+        text = text.rpartition("####")[2]
+    elif _last_box_start(text) >= 0:
+        box = _boxed(text)
+        if box is None:
+            raise ValueError("the gold answer has a box that is never closed")
+        text = box.answer
+    text = text.strip()
+    if not text or text in ("nan", "inf", "-inf"):
+        raise ValueError("the gold answer is empty" if not text else f"the gold answer is {text}")
+    answers.check_gold(text)
+    return text
+
+
+def find(text, policy="default"):
+    """The candidate answers of a completion, a non-empty list of Found; or the reason, a string, why there is none."""
+    if not text.strip():
+        return "empty"
+    if len(text) > MAX_TEXT:
+        return f"longer than {MAX_TEXT} characters"
+    start, end = _after_thinking(text)
+    candidates = _FINDERS[policy](text[start:end], start > 0)
+    if isinstance(candidates, str):
+        return candidates
+    candidates = [Found(found.answer, found.end + start) for found in candidates if found and found.answer.strip()]
+    if any(len(found.answer) > answers.MAX_LENGTH for found in candidates):
+        return f"answer longer than {answers.MAX_LENGTH} characters"
+    return candidates or "no answer"
+
+
+def _after_thinking(text):
+    """Bounds of what follows the last closed thinking part, up to one that is never closed."""
+    start = text.rfind("</think>")
+    start = 0 if start < 0 else start + len("</think>")
+    end = text.find("<think>", start)
+    return start, len(text) if end < 0 else end
+
+
+def _default(text, thought):
+    if _last_box_start(text) >= 0:
+        box = _boxed(text)
+        return [box] if box else "unfinished box"
+    found = _after_hashes(text) or _tagged(text) or _answer_is(text) or _result_line(text)
+    if not found and thought and answers.number(text) is not None:
+        found = Found(text.strip(), len(text))
+    return [found]
+
+
+def _boxed_only(text, thought):
+    if _last_box_start(text) < 0:
+        return "no answer"
+    box = _boxed(text)
+    return [box] if box else "unfinished box"
+
+
+def _last_number(text, thought):
+    last = None
+    for last in _NUMBER.finditer(text):
+        pass
+    return [last and Found(last.group().rstrip(","), last.end())]
+
+
+def _flex(text, thought):
+    found = [_boxed(text)]
+    for match in _MINERVA.finditer(text):
+        found.append(Found(match.group(1), match.end()))
+    if not any(found):
+        parts = text.rsplit("$", 2)
+        found = [Found(parts[1], len(text) - len(parts[2]))] if len(parts) == 3 else []
+    return [found[0], *found[1:][-1:]] if found else []
+
+
+_FINDERS = {"default": _default, "boxed": _boxed_only, "gsm8k": _last_number, "flex": _flex}
+
+
+def _last_box_start(text):
+    return max(text.rfind("\\boxed"), text.rfind("\\fbox"))
+
+
+def _boxed(text):
+    r"""The content of the last \boxed{…} (or \boxed 5), None if it is not there or never closed."""
+    start = _last_box_start(text)
+    opening = _BOX.match(text, start) if start >= 0 else None
+    if not opening:
+        return None
+    if opening.group(1) != "{":
+        return Found(opening.group(1).rstrip("."), opening.end())
+    depth = 0
+    for mark in _BRACE.finditer(text, opening.start(1)):
+        depth += {"{": 1, "}": -1}.get(mark.group(), 0)
+        if depth == 0:
+            return Found(text[opening.end() : mark.start()], mark.end())
+    return None
+
+
+def _after_hashes(text):
+    """What follows the last `####`: on the last line anything; above it a number (else it is a Markdown heading)."""
+    start = text.rfind("####")
+    if start < 0:
+        return None
+    line, newline, rest = text[start:].lstrip("#").lstrip(" ").partition("\n")
+    line = line.strip().strip("*_ ")
+    if rest.strip() and answers.number(line.rstrip(".")) is None:
+        return None
+    return line and Found(line, len(text) - len(newline) - len(rest))
+
+
+def _tagged(text):
+    closing = text.rfind("</answer>")
+    opening = text.rfind("<answer>", 0, max(closing, 0))
+    if opening < 0:
+        return None
+    return Found(text[opening + len("<answer>") : closing].strip(), closing + len("</answer>"))
+
+
+def _answer_is(text):
+    last = None
+    for last in _ANSWER_IS.finditer(text):
+        pass
+    return last and _statement(text, last.end())
+
+
+def _result_line(text):
+    body = text.rstrip()
+    start = body.rfind("\n") + 1
+    marker = _RESULT.match(body, start)
+    return marker and _statement(text, marker.end())
+
+
+def _statement(text, start):
+    """The rest of the sentence at `start`; if the line ends there, of the next line with text."""
+    start += len(text[start:]) - len(text[start:].lstrip())
+    line = text[start:].partition("\n")[0]
+    ends = _SENTENCE_END.finditer(line)
+    # the full stop of \text{sq. units} ends no sentence
+    stop = next((end for end in ends if line.count("{", 0, end.start()) <= line.count("}", 0, end.start())), None)
+    line = line[: stop.start()] if stop else line
+    return Found(line.strip().strip("*_`\"' "), start + (stop.end() if stop else len(line)))

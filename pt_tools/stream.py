@@ -1,0 +1,269 @@
+"""JSONL in and out: constant memory, errors as `file:line: reason`, and every row accounted for."""
+
+import contextlib
+import os
+import sys
+from collections import Counter
+
+from pt_tools import stop
+from pt_tools.errors import BadData, Usage
+
+BOM = b"\xef\xbb\xbf"
+KINDS = ("in", "out", "dropped", "truncated", "masked", "errored")
+MAX_LINE = 256 * 2**20
+MAX_DEPTH = 250  # what can be read but not written again is refused when it is read
+MAX_REASONS_SHOWN = 5
+MAX_REASONS = 1000  # reasons may quote the data; more of them than this are counted together
+
+
+class Rows:
+    """Row accounting: in = out + dropped + errored; truncated and masked are parts of out."""
+
+    def __init__(self):
+        self.n = dict.fromkeys(KINDS, 0)
+        self.reasons = Counter()
+
+    def add(self, kind: str, n: int = 1, reason: str | None = None) -> None:
+        self.n[kind] += n
+        if reason:
+            full = f"{kind}: {reason}"
+            self.reasons[full if full in self.reasons or len(self.reasons) < MAX_REASONS else f"{kind}: other"] += n
+
+    def as_dict(self) -> dict:
+        return {**self.n, "reasons": dict(sorted(self.reasons.items()))}
+
+    def missing(self) -> int:
+        """Rows that went in and were never spoken of again; anything but 0 is a bug."""
+        n = self.n
+        return n["in"] - n["out"] - n["dropped"] - n["errored"]
+
+    def __str__(self) -> str:
+        counts = ", ".join(f"{self.n[k]} {k}" for k in KINDS if self.n[k] or k in ("in", "out"))
+        most = self.reasons.most_common(MAX_REASONS_SHOWN)
+        more = len(self.reasons) - len(most)
+        shown = [f"{reason} ({n})" for reason, n in most] + ([f"{more} more reasons"] if more else [])
+        return f"rows: {counts}" + (f" [{'; '.join(shown)}]" if shown else "")
+
+
+class Reader:
+    """The records of `files` ('-' is stdin; .gz and .zst are unpacked) in order, as dicts.
+
+    `where` is "file:line" of the last record. A line that is no JSON object, and a row handed to `reject`, end the
+    command with `BadData` (`on_error="fail"`), or are counted, written to `rejects` and left out (`"skip"`), until
+    there are more than `max_bad` of them.
+
+    With `arrays`, a file that starts with "[" is one JSON array of records, held in memory; `where` then counts
+    its items from 1.
+    """
+
+    def __init__(self, files=("-",), rows=None, on_error="fail", rejects=None, max_bad=None, max_line=MAX_LINE,
+                 arrays=False):
+        self.files = tuple(files)
+        self.rows = rows if rows is not None else Rows()
+        self.on_error, self.rejects, self.max_bad = on_error, rejects, max_bad
+        self.max_line, self.arrays = max_line, arrays
+        self.where = None
+        self._names = {}
+        self._bad = 0
+        self._rejects_file = None
+
+    def rename(self, path: str, name: str) -> None:
+        """Call `path` by another name in messages (a spooled stdin stays '-')."""
+        self._names[path] = name
+
+    def __iter__(self):
+        if self.rejects and self.on_error == "skip":
+            self._open_rejects()  # at once: rows of an earlier run are not of this one
+        for path in self.files:
+            name = self._names.get(path, "stdin" if path == "-" else path)
+            with open_input(path) as file:
+                yield from self._records(file, name)
+
+    def load(self) -> tuple[list, list]:
+        """All records, and beside them "file:line" of each."""
+        records, wheres = [], []
+        for record in self:
+            records.append(record)
+            wheres.append(self.where)
+        return records, wheres
+
+    def _records(self, file, name):
+        import jsonlines
+
+        if self.arrays and file.peek(64).removeprefix(BOM).lstrip()[:1] == b"[":
+            yield from self._items(file, name)
+            return
+        reader = jsonlines.Reader(self._lines(file, name), loads=_loads)
+        while True:
+            stop.check()
+            try:
+                record = reader.read(type=dict, skip_empty=True)
+            except EOFError:
+                return
+            except jsonlines.InvalidLineError as error:
+                self.rows.add("in")
+                self.where = f"{name}:{error.lineno}"
+                self.reject(_why(error), error.line)
+                continue
+            self.rows.add("in")
+            self.where = f"{name}:{self._line}"
+            yield record
+
+    def _items(self, file, name):
+        import orjson
+
+        try:
+            items = orjson.loads(file.read().removeprefix(BOM))
+            orjson.dumps(items)
+        except (ValueError, TypeError) as error:
+            reason = f"nested more than {MAX_DEPTH} deep" if isinstance(error, TypeError) else error
+            raise BadData(f"not JSON ({reason})", name) from None
+        for number, item in enumerate(items, 1):
+            stop.check()
+            self.rows.add("in")
+            self.where = f"{name}:{number}"
+            if isinstance(item, dict):
+                yield item
+            else:
+                self.reject("not a JSON object", str(item)[:1000])
+
+    def _lines(self, file, name):
+        self._line = 0
+        while True:
+            try:
+                with stop.waiting():
+                    line = file.readline(self.max_line + 1)
+            except (EOFError, OSError, ValueError) as error:
+                raise BadData(f"cannot be read: {error}", f"{name}:{self._line + 1}") from None
+            if not line:
+                return
+            self._line += 1
+            if len(line) > self.max_line:
+                raise BadData(f"line is longer than {self.max_line} bytes", f"{name}:{self._line}")
+            yield line.rstrip(b"\r\n")
+
+    def reject(self, reason: str, record=None, where: str | None = None) -> None:
+        """Take one row out of the stream because it is bad, as `on_error` says."""
+        where = where or self.where
+        if self.on_error == "fail":
+            raise BadData(reason, where)
+        self._bad += 1
+        self.rows.add("errored", 1, reason)
+        if self.rejects:
+            self._write_reject(where, reason, record)
+        if self.max_bad is not None and self._bad > self.max_bad:
+            raise BadData(f"{reason}; this is more than --max-bad {self.max_bad} bad rows", where)
+
+    def _open_rejects(self):
+        if self._rejects_file is None:
+            if any(_same_file(self.rejects, path) for path in self.files):
+                raise Usage(f"--rejects {self.rejects} is an input")
+            self._rejects_file = open(self.rejects, "wb")
+
+    def _write_reject(self, where, reason, record):
+        self._open_rejects()
+        name, _, line = (where or "").rpartition(":")
+        row = record if isinstance(record, dict) else {"raw": str(record)} if record is not None else None
+        self._rejects_file.write(dumps({"file": name, "line": int(line or 0), "reason": reason, "row": row}) + b"\n")
+        self._rejects_file.flush()
+
+
+class Writer:
+    """Records out, one a line, counted as `out`."""
+
+    def __init__(self, file, rows=None):
+        import jsonlines
+
+        self._file, self.rows = file, rows
+        self._writer = jsonlines.Writer(file, dumps=dumps)
+
+    def write(self, record: dict) -> None:
+        self._writer.write(record)
+        if self.rows is not None:
+            self.rows.add("out")
+
+    def flush(self) -> None:
+        self._file.flush()
+
+
+def dumps(record) -> bytes:
+    """One record as JSON bytes; numbers that JSON does not know become null."""
+    import orjson
+
+    return orjson.dumps(record, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def open_input(path: str):
+    """The bytes of a file or stdin, unpacked if its name ends in .gz or .zst."""
+    try:
+        if path == "-":
+            if sys.stdin is None:
+                raise Usage("stdin is closed")
+            return contextlib.nullcontext(sys.stdin.buffer)
+        if path.endswith(".gz"):
+            import gzip
+
+            os.stat(path)
+            return gzip.open(path, "rb")
+        if path.endswith(".zst"):
+            import io
+
+            import zstandard
+
+            return io.BufferedReader(zstandard.open(path, "rb"))
+        return open(path, "rb", buffering=2**20)
+    except FileNotFoundError:
+        raise Usage(f"no such file: {path}") from None
+    except OSError as error:
+        raise Usage(f"cannot open {path}: {error.strerror}") from None
+
+
+def open_output(path: str, name: str | None = None):
+    """A file for bytes, packed if its (final) name ends in .gz or .zst; the same bytes every time."""
+    name = name or path
+    if name.endswith(".gz"):
+        import gzip
+
+        file = gzip.GzipFile(filename="", mode="wb", fileobj=open(path, "wb"), mtime=0)
+        file.myfileobj = file.fileobj  # closed with it: what a full disk refuses at the last flush is an error
+        return file
+    if name.endswith(".zst"):
+        import zstandard
+
+        return zstandard.open(path, "wb")
+    return open(path, "wb")
+
+
+def read_jsonl(path: str):
+    """The records of one file; for small files of our own."""
+    yield from Reader([path])
+
+
+def _same_file(a, b) -> bool:
+    try:
+        return os.path.samefile(a, b)
+    except OSError:
+        return False
+
+
+def _loads(text: str):
+    import orjson
+
+    value = orjson.loads(text)
+    if text.count("[") + text.count("{") > MAX_DEPTH:
+        try:
+            orjson.dumps(value)
+        except TypeError:
+            raise ValueError(f"nested more than {MAX_DEPTH} deep") from None
+    return value
+
+
+def _why(error) -> str:
+    """What is wrong with a line, in a few words; the decoder saw one line, so only its column is of use."""
+    reason = str(error.__cause__ or error)
+    if "utf-8" in reason:
+        return "not UTF-8"
+    if error.__cause__ is None:
+        return "not a JSON object"
+    message, _, position = reason.partition(": line 1 column ")
+    return f"not JSON ({message} at column {position.split()[0]})" if position else f"not JSON ({message})"

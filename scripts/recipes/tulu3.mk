@@ -1,0 +1,88 @@
+# make tulu3                   Tulu 3: curated prompts, SFT, preference pairs, length-normalised DPO, RLVR
+# make tulu3 SCALE=8b          the same with the published hyper-parameters and data sets (make -n prints the script)
+# make tulu3-real DATA=DIR     the same over real data with a small model, a few steps a stage
+#
+# Override on the command line: SEED=1 MODEL=DIR-or-hub-id DATA=DIR RUNS=DIR, or any *_FLAGS below.
+# RUN= goes in front of every stage that computes (a job submitter, say).
+
+RUNS ?= runs
+RUN ?=
+MODEL ?=
+include scripts/recipes/tulu3.$(SCALE).mk
+
+R := $(RUNS)/$(SCALE)/tulu3
+D := $(R)/data
+C := $(R)/clean
+E := $(R)/eval
+BASE := $(or $(MODEL),$(R)/base)
+BASE_MANIFEST := $(if $(MODEL),$(wildcard $(MODEL)/MANIFEST.json),$(R)/base/MANIFEST.json)
+
+.PHONY: tulu3 tulu3-real FORCE
+tulu3: $(R)/table.json
+	@python scripts/report.py --show $<
+tulu3-real:
+	@$(MAKE) --no-print-directory tulu3 SCALE=real
+
+# A change of a setting rebuilds what it touches: every stage compares its own run key and is done at once if equal.
+SETTINGS = $(SEED) $(MODEL) $(DATA) $(DATA_FLAGS) $(BASE_FLAGS) $(SFT_FLAGS) $(POOL_FLAGS) $(DPO_FLAGS) $(RLVR_FLAGS) \
+  $(EVAL_FLAGS) $(EVAL_SAMPLES) $(BASE_EVAL_FLAGS) $(POOL_SFT) $(POOL_BASE) $(RATERS) $(PAIR_FLAGS) $(DECONTAMINATE_FLAGS)
+$(R)/settings: FORCE | $(INSTALLED)
+	@mkdir -p $(R) $(E) $(C)
+	@echo '$(SETTINGS)' | cmp -s - $@ || echo '$(SETTINGS)' >$@
+
+# Prompts, curated: nothing that is trained on may be among what is examined.
+$(C)/%.jsonl: $(D)/%.jsonl $(D)/heldout.jsonl $(R)/settings
+	pt-curate decontaminate $< $(foreach f,$(EXAMS),--against $(D)/$(f).jsonl) $(DECONTAMINATE_FLAGS) -o $@
+
+# Base model, unless MODEL= names one.
+ifndef MODEL
+$(R)/base/MANIFEST.json: $(C)/corpus.jsonl $(D)/blank/config.json $(R)/settings
+	$(RUN) pt-sft $< -m $(D)/blank --from-scratch -o $(@D) --seed $(SEED) $(BASE_FLAGS)
+endif
+
+$(R)/sft/MANIFEST.json: $(C)/sft.jsonl $(BASE_MANIFEST) $(LEARNED) $(R)/settings
+	$(RUN) pt-sft $< -m $(BASE) -o $(@D) --seed $(SEED) $(SFT_FLAGS)
+
+# Preference pairs: samples of the SFT model and of another, several aspects rated, mean; chosen = best, rejected = a
+# random lower one. The larger scales take the published pairs instead (PAIRS=published).
+ifneq ($(PAIRS),published)
+$(R)/pool.sft.jsonl: $(C)/prompts.jsonl $(R)/sft/MANIFEST.json $(R)/settings
+	$(RUN) pt-sample $< -m $(R)/sft -n $(POOL_SFT) --seed $(SEED) $(POOL_FLAGS) -o $@
+$(R)/pool.jsonl: $(R)/pool.sft.jsonl $(BASE_MANIFEST) $(R)/settings
+	$(RUN) pt-sample $< -m $(BASE) -n $(POOL_BASE) --append --seed $(SEED) $(POOL_FLAGS) -o $@
+$(R)/rated.jsonl: $(R)/pool.jsonl $(R)/settings
+	$(RUN) pt-score $< $(RATERS) -o $@
+$(C)/pairs.jsonl: $(R)/rated.jsonl $(R)/settings
+	pt-curate pair $< --seed $(SEED) $(PAIR_FLAGS) -o $@
+DPO_PARTS := $(R)/pool.sft.jsonl $(R)/pool.jsonl $(R)/rated.jsonl $(C)/pairs.jsonl
+endif
+
+$(R)/dpo/MANIFEST.json: $(C)/pairs.jsonl $(R)/sft/MANIFEST.json $(R)/settings
+	$(RUN) pt-dpo $< -m $(R)/sft -o $(@D) --seed $(SEED) --loss sigmoid_norm $(DPO_FLAGS)
+
+$(R)/rlvr/MANIFEST.json: $(C)/rlvr.jsonl $(R)/dpo/MANIFEST.json $(R)/settings
+	$(RUN) pt-rlvr $< -m $(R)/dpo -o $(@D) --seed $(SEED) $(RLVR_FLAGS)
+
+# The examination of a stage: $(call examine,STAGE,MODEL,MANIFEST,FLAGS)
+define examine
+$(E)/$(1).samples.jsonl: $(D)/heldout.jsonl $(3) $(R)/settings
+	$(RUN) pt-sample $$< -m $(2) -n $(EVAL_SAMPLES) --seed $(SEED) $(EVAL_FLAGS)$(4) -o $$@
+$(E)/$(1).scored.jsonl: $(E)/$(1).samples.jsonl
+	$(RUN) pt-score --verify $$< -o $$@
+$(E)/$(1).json: $(E)/$(1).scored.jsonl
+	pt-eval $$< -o $$@
+$(E)/$(1).rated.jsonl: $(E)/$(1).samples.jsonl $(R)/settings
+	$(RUN) pt-score $$< $(RATERS) -o $$@
+endef
+$(eval $(call examine,base,$(BASE),$(BASE_MANIFEST), $(BASE_EVAL_FLAGS)))
+$(foreach stage,sft dpo rlvr,$(eval $(call examine,$(stage),$(R)/$(stage),$(R)/$(stage)/MANIFEST.json)))
+
+# How often the raters prefer a DPO sample to an SFT sample of the same prompt.
+$(E)/win.json: $(E)/dpo.rated.jsonl $(E)/sft.rated.jsonl
+	pt-eval $(E)/dpo.rated.jsonl --against $(E)/sft.rated.jsonl -o $@
+
+$(R)/table.json: $(foreach stage,base sft dpo rlvr,$(E)/$(stage).json) $(E)/win.json scripts/report.py
+	python scripts/report.py -o $@ --recipe tulu3 --scale $(SCALE) --seed $(SEED) \
+	  --stage base $(BASE) $(E)/base.json --stage sft $(R)/sft $(E)/sft.json \
+	  --stage dpo $(R)/dpo $(E)/dpo.json --stage rlvr $(R)/rlvr $(E)/rlvr.json \
+	  $(foreach part,$(DPO_PARTS),--part dpo $(part)) --win dpo sft $(E)/win.json

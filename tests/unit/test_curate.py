@@ -1,0 +1,382 @@
+"""Curation: hand-computed cases, naive twins on random data, and what must not depend on order."""
+
+import random
+import re
+from collections import Counter
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pt_tools import record
+from pt_tools.curate import choose, mix, seeded
+from pt_tools.curate.decontaminate import Index, Table
+from pt_tools.curate.stats import Stats, measure, spread, table
+from pt_tools.curate.words import prompt_key, words
+
+
+def user(text):
+    return {"role": "user", "content": text}
+
+
+def assistant(text):
+    return {"role": "assistant", "content": text}
+
+
+# --- words --------------------------------------------------------------------------------------------------------
+
+
+def test_words_and_prompt_keys():
+    assert words("Don't_stop: ÉTÉ 3.14, 東京!") == ["don", "t", "stop", "été", "3", "14", "東京"]
+    assert prompt_key(["What is 2+2?"]) == prompt_key(["what  IS 2 + 2"]) == ("what is 2 + 2",)
+    assert len({prompt_key([f"What is 47{op}38?"]) for op in "+-*/^"}) == 5
+    assert prompt_key(["a well-known man"]) == prompt_key(["A well known man."])
+    assert prompt_key(["?!"]) != prompt_key(["!?"])
+    assert prompt_key(["a b"]) != prompt_key(["a", "b"])
+
+
+# --- decontamination ----------------------------------------------------------------------------------------------
+
+
+def index_of(*prompts, n=8, coverage=0.5):
+    index = Index(n, coverage)
+    for i, prompt in enumerate(prompts):
+        index.add("exam", f"e{i}", [prompt] if isinstance(prompt, str) else prompt)
+    return index
+
+
+def letters(text):
+    return " ".join(text)
+
+
+def test_coverage_by_hand():
+    item = letters("abcdefghijklmnop")  # 16 words
+    index = index_of(item)
+    # 8 of 16 words is one half: not above it.
+    assert index.find([letters("abcdefgh")]) == []
+    assert index.find([letters("xxabcdefghixx")]) == [
+        {"eval": "exam", "id": "e0", "coverage": 0.5625, "span": "a b c d e f g h i"}]
+    # 7 words in a row are no 8-gram, however many there are.
+    assert index.find([letters("abcdefg"), letters("hijklmn")]) == []
+    # Two runs of 8 that overlap in the item are counted once: a-h and e-l are 12 words.
+    assert index.find([letters("abcdefgh"), letters("efghijkl")])[0]["coverage"] == 0.75
+    # The end of one turn and the start of the next are not one text.
+    assert index.find([letters("abcdefgh"), letters("xxxx")]) == []
+    assert index_of(letters("abcdefgh") + " " + letters("ijklmnopq"), coverage=0.4).find([letters("abcd"), letters("efgh")]) == []
+
+
+def test_coverage_is_of_one_row():
+    index = index_of(letters("abcdefghijklmnop"))
+    assert index.find([letters("abcdefgh")]) == index.find([letters("ijklmnop")]) == []
+    assert index.find([letters("abcdefgh"), letters("ijklmnop")])[0]["coverage"] == 1.0
+
+
+def test_short_items_match_equal_prompts_only():
+    index = index_of("What is 47+38?", letters("abcdefg"))
+    assert index.find(["what is 47 + 38"])[0] == {"eval": "exam", "id": "e0", "coverage": 1.0, "span": "what is 47 38"}
+    assert index.find(["What is 47-38?"]) == []
+    assert index.find(["What is 47+38? Tell me."]) == []
+    assert index.find(["Hi", "What is 47+38?"])[0]["id"] == "e0"  # one turn of several
+    assert index.find([letters("abcdefg")])[0]["id"] == "e1"
+    assert index.find([letters("xabcdefgx")]) == []
+
+
+def test_equal_prompts_only():
+    index = index_of(letters("abcdefghijkl"), n=0)
+    assert index.find([letters("ABCDEFGHIJKL")])[0]["coverage"] == 1.0
+    assert index.find([letters("abcdefghijklm")]) == []
+
+
+def test_items_of_two_turns():
+    index = index_of([letters("abcdefgh"), letters("ijk")])
+    assert index.find([letters("abcdefgh")])[0]["coverage"] == pytest.approx(8 / 11, abs=1e-4)
+    assert index.find([letters("ijk")]) == []
+
+
+def naive_coverage(item, turns, n):
+    """Word by word, from the definition."""
+    split = [re.findall("[a-z]+", turn) for turn in turns]
+    item_words = re.findall("[a-z]+", item)
+    covered = 0
+    for position in range(len(item_words)):
+        starts = range(max(0, position - n + 1), min(position, len(item_words) - n) + 1)
+        windows = [item_words[s:s + n] for s in starts]
+        covered += any(turn[i:i + n] == w for w in windows for turn in split for i in range(len(turn) - n + 1))
+    return covered / len(item_words)
+
+
+SENTENCE = st.lists(st.sampled_from("abc"), min_size=1, max_size=14).map(" ".join)
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.lists(SENTENCE, min_size=1, max_size=4), st.lists(SENTENCE, min_size=1, max_size=3), st.integers(1, 5),
+       st.sampled_from([0.0, 0.25, 0.5, 0.75]))
+def test_decontamination_equals_a_naive_twin(items, turns, n, threshold):
+    found = {hit["id"]: hit["coverage"] for hit in index_of(*items, n=n, coverage=threshold).find(turns)}
+    wanted = {}
+    for i, item in enumerate(items):
+        coverage = naive_coverage(item, turns, n)
+        if coverage > threshold or item in turns:
+            wanted[f"e{i}"] = 1.0 if item in turns else round(coverage, 4)
+    assert found == wanted
+
+
+def test_table_and_the_rule_of_two_percent():
+    totals = Table({"exam": 100, "quiz": 50})
+    hit = [{"eval": "exam", "id": f"e{i}"} for i in range(3)]
+    totals.add("web", hit[:2])
+    totals.add("web", hit[:1])
+    totals.add("web", [])
+    totals.add("books", hit)
+    rows = {(r["source"], r["eval"]): r for r in totals.rows()}
+    assert len(rows) == 4
+    assert rows["web", "exam"] == {"source": "web", "eval": "exam", "items": 100, "hit": 2, "share": 0.02, "rows": 2,
+                                   "contaminated": False}
+    assert rows["books", "exam"]["contaminated"] is True and rows["books", "exam"]["rows"] == 1
+    assert rows["books", "quiz"]["hit"] == 0
+
+
+def test_the_tiny_world_is_clean(world):
+    """The built-in world sets held-out prompts aside by its own rule; the published one finds nothing either."""
+    import json
+
+    def rows(name):
+        return [json.loads(line) for line in (world / f"{name}.jsonl").open()]
+
+    index = Index()
+    for row in rows("heldout"):
+        index.add("heldout", row["id"], record.user_turns(row))
+    trained = [path.stem for path in world.glob("*.jsonl") if not path.stem.startswith(("heldout", "corpus"))]
+    assert "sft" in trained and len(trained) > 3
+    for name in trained:
+        assert not any(index.find(record.user_turns(row)) for row in rows(name))
+    assert all(index.find(record.user_turns(row)) for row in rows("heldout"))
+
+
+# --- split --------------------------------------------------------------------------------------------------------
+
+
+def prompts(n):
+    return [{"id": str(i), "prompt": [user(f"Question {i}?")]} for i in range(n)]
+
+
+def test_split_never_parts_a_prompt():
+    shares = {"train": 0.8, "dev": 0.1, "test": 0.1}
+    for i in range(300):
+        variants = [{"prompt": f"Question {i}?"}, {"prompt": [user(f"question  {i}")], "id": "x"},
+                    {"messages": [{"role": "system", "content": "Be brief."}, user(f"QUESTION {i}!"), assistant("a")]},
+                    {"prompt": f"Question {i}?", "chosen": "a", "rejected": "b"}]
+        assert len({mix.part_of(rec, shares, 3) for rec in variants}) == 1
+
+
+def test_split_shares_and_seeds():
+    shares = {"train": 0.7, "dev": 0.1}
+    records = prompts(4000)
+    found = Counter(mix.part_of(rec, shares, 0) for rec in records)
+    # Binomial: three standard deviations are 87 of 2800 and 57 of 400.
+    assert abs(found["train"] - 2800) < 90 and abs(found["dev"] - 400) < 60 and sum(found.values()) == 4000
+    other = Counter((mix.part_of(rec, shares, 0), mix.part_of(rec, shares, 1)) for rec in records)
+    assert abs(other["train", "train"] - 0.49 * 4000) < 100  # independent, seed by seed
+
+
+def test_split_into_everything_leaves_nothing():
+    assert all(mix.part_of(rec, {name: 0.1 for name in "abcdefghij"}, 0) for rec in prompts(2000))
+
+
+# --- mix ----------------------------------------------------------------------------------------------------------
+
+
+@given(st.randoms(use_true_random=False), st.integers(0, 130), st.integers(0, 3))
+def test_mix_does_not_depend_on_order(rng, n, seed):
+    records = [{"id": str(i % 40), "text": f"t{i}"} for i in range(50)]  # some ids occur twice
+    shuffled = records[:]
+    rng.shuffle(shuffled)
+    a, b = (mix.shuffle(mix.choose(pool, n, seed), seed) for pool in (records, shuffled))
+    assert a == b and len(a) == n
+    counts = Counter(rec["text"] for rec in a)
+    assert all(n // 50 <= counts[rec["text"]] <= n // 50 + 1 for rec in records)
+
+
+def test_mix_is_seeded_and_takes_evenly():
+    records = prompts(200)
+    first = {seed: [rec["id"] for rec in mix.shuffle(mix.choose(records, 20, seed), seed)] for seed in range(50)}
+    assert len({tuple(ids) for ids in first.values()}) == 50
+    assert max(Counter(i for ids in first.values() for i in ids).values()) < 16  # 5 on average
+
+
+def test_amounts():
+    assert mix.amount("500") == 500 and isinstance(mix.amount("500"), int)
+    assert mix.amount("0.5") == 0.5 and mix.amount("50%") == 0.5 and mix.amount("2.0") == 2.0
+    for bad in ("x", "-1", "nan", "inf", "1e400", "5 rows"):
+        with pytest.raises(ValueError):
+            mix.amount(bad)
+    assert mix.plan({"a": 10, "b": 10, "c": 10}, {"a": 3, "b": 1.5}) == {"a": 3, "b": 15, "c": 10}
+    with pytest.raises(ValueError, match="a has 10 rows, not 11"):
+        mix.plan({"a": 10}, {"a": 11})
+
+
+@given(st.integers(0, 1000), st.lists(st.floats(0.01, 100), min_size=1, max_size=6))
+def test_shares_sum_and_are_near(total, weights):
+    named = {str(i): w for i, w in enumerate(weights)}
+    out = mix.shares(total, named)
+    assert sum(out.values()) == total
+    assert all(abs(out[name] - total * w / sum(weights)) < 1 for name, w in named.items())
+
+
+def test_cap_by_source():
+    pools = {"a": [{"id": f"a{i}", "source": "web", "text": "t"} for i in range(10)],
+             "b": [{"id": f"b{i}", "source": "web" if i % 2 else "books", "text": "t"} for i in range(10)]}
+    kept = mix.capped(pools, 4, seed=0)
+    found = Counter(rec["source"] for pool in kept.values() for rec in pool)
+    assert found == {"web": 4, "books": 4}
+    again = mix.capped({name: pool[::-1] for name, pool in reversed(pools.items())}, 4, seed=0)
+    assert {name: {rec["id"] for rec in pool} for name, pool in again.items()} == {
+        name: {rec["id"] for rec in pool} for name, pool in kept.items()}
+
+
+# --- pairs --------------------------------------------------------------------------------------------------------
+
+
+def scored(*rewards, id="r", **more):
+    completions = [{"text": f"answer {i}", "token_ids": [i, 9], "model": "m", "finish": "stop", "reward": r}
+                   for i, r in enumerate(rewards)]
+    return {"id": id, "source": "s", "domain": "d", "prompt": [user("u")], "prompt_ids": [1, 2], "tokenizer": "T",
+            "template": "C", "completions": completions, **more}
+
+
+def test_a_pair_by_hand():
+    made, why = choose.pair(scored(0.25, 1.0, None))
+    assert why is None
+    assert made == {"id": "r", "source": "s", "domain": "d", "prompt": [user("u")], "chosen": [assistant("answer 1")],
+                    "rejected": [assistant("answer 0")], "margin": 0.75, "prompt_ids": [1, 2], "tokenizer": "T",
+                    "template": "C", "chosen_ids": [1, 9], "rejected_ids": [0, 9]}
+    record.check(made)
+
+
+def test_why_there_is_no_pair():
+    assert choose.pair(scored(1.0, 1.0, 1.0)) == (None, "tie: all rewards are equal")
+    assert choose.pair(scored(1.0, None))[1] == "fewer than two completions with a reward and a text"
+    assert choose.pair(scored())[1] == "fewer than two completions with a reward and a text"
+    assert choose.pair(scored(1.0, 0.75), margin=0.5)[1] == "margin: no completion is so much worse than the best"
+    assert choose.pair(scored(1.0, 0.5), margin=0.5)[0]["margin"] == 0.5
+    same = scored(1.0, 0.5)
+    same["completions"][1]["text"] = same["completions"][0]["text"]
+    assert choose.pair(same)[1].startswith("same text")
+
+
+def test_completions_that_cannot_be_trained_on_are_left_aside():
+    rec = scored(1.0, 0.5, 0.25, 0.0)
+    for completion, text in zip(rec["completions"][1:], (" ", "a<|user|>", "good")):
+        completion["text"] = text
+    rec["completions"][0]["finish"] = "error"
+    assert choose.pair(rec)[0] is None
+    assert [c["text"] for c in choose.usable_completions(rec)] == ["good"]
+
+
+def test_rejected_is_any_lower_one_and_chosen_any_best_one():
+    rejected, chosen = Counter(), Counter()
+    for i in range(1200):
+        made, _ = choose.pair(scored(3, 2, 1, 0, 3, None, id=str(i)), seed=1)
+        rejected[made["rejected"][0]["content"]] += 1
+        chosen[made["chosen"][0]["content"]] += 1
+    assert rejected.keys() == {"answer 1", "answer 2", "answer 3"} and chosen.keys() == {"answer 0", "answer 4"}
+    assert all(abs(n - 400) < 60 for n in rejected.values()) and abs(chosen["answer 0"] - 600) < 60
+    assert {choose.pair(scored(3, 2, 1, 0, id=str(i)), rejected="worst")[0]["margin"] for i in range(50)} == {3}
+    assert {choose.pair(scored(3, 2, 1, 0, id=str(i)), margin=2)[0]["margin"] for i in range(50)} == {2, 3}
+
+
+def test_pairs_are_a_matter_of_seed_and_id_alone():
+    many = [scored(3, 2, 1, 0, id=str(i)) for i in range(50)]
+    one = {rec["id"]: choose.pair(rec, seed=4)[0] for rec in many}
+    two = {rec["id"]: choose.pair(rec, seed=4)[0] for rec in random.Random(0).sample(many, 50)}
+    other = {rec["id"]: choose.pair(rec, seed=5)[0] for rec in many}
+    assert one == two != other
+
+
+def test_ids_of_another_tokenizer_are_left_out():
+    pool = scored(1.0, 0.0)
+    pool["completions"][1]["model"] = "other"
+    assert "chosen_ids" not in choose.pair(pool)[0] and "prompt_ids" not in choose.pair(pool)[0]
+    pool["completions"][0]["tokenizer"] = pool["completions"][1]["tokenizer"] = "T"
+    assert choose.pair(pool)[0]["rejected_ids"] == [1, 9]
+    pool["completions"][1]["tokenizer"] = "U"
+    assert "tokenizer" not in choose.pair(pool)[0]
+    server = scored(1.0, 0.0)
+    del server["completions"][0]["token_ids"]
+    assert "chosen_ids" not in choose.pair(server)[0]
+
+
+# --- best of n ----------------------------------------------------------------------------------------------------
+
+
+def test_best_by_hand():
+    rec = scored(0.5, 1.0, None, 1.0, 0.0)
+    made, why = choose.best(rec)
+    assert why is None
+    assert made == [{"id": "r", "source": "s", "domain": "d", "messages": [user("u"), assistant("answer 1")],
+                     "reward": 1.0, "rank": 1}]
+    record.check(made[0])
+    made, _ = choose.best(rec, k=3, min_reward=0.5)
+    assert [(m["id"], m["messages"][-1]["content"], m["rank"]) for m in made] == [
+        ("r", "answer 1", 1), ("r/2", "answer 3", 2), ("r/3", "answer 0", 3)]
+    assert len(choose.best(rec, k=9, min_reward=0.5)[0]) == 3
+    assert choose.best(rec, min_reward=1.5) == ([], "no completion reaches --min-reward")
+    assert choose.best(scored(None)) == ([], "no completion with a reward and a text")
+
+
+def test_best_keeps_one_of_equal_texts():
+    rec = scored(1.0, 1.0, 0.5)
+    rec["completions"][1]["text"] = "answer 0"
+    assert [m["messages"][-1]["content"] for m in choose.best(rec, k=3)[0]] == ["answer 0", "answer 2"]
+
+
+def test_best_trains_the_new_turn_only():
+    rec = scored(1.0, prompt=[user("u"), assistant("old"), user("v")])
+    assert [turn.get("train", True) for turn in choose.best(rec)[0][0]["messages"]] == [True, False, True, True]
+
+
+# --- statistics and chance ----------------------------------------------------------------------------------------
+
+
+def test_measures_by_hand():
+    two = {"messages": [{"role": "system", "content": "12"}, user("345"), assistant("Two words")]}
+    assert measure(two) == {"kind": "messages", "turns": [3], "prompt_chars": [5], "response_chars": [9],
+                            "response_words": [2], "rewards": [], "completions": 0}
+    found = measure(scored(1.0, None))
+    assert found["response_chars"] == [8, 8] and found["rewards"] == [1.0] and found["completions"] == 2
+    pair = {"chosen": [user("u"), assistant("long one")], "rejected": [user("u"), assistant("no")]}
+    assert measure(pair)["response_chars"] == [8, 2] and measure(pair)["prompt_chars"] == [1]
+
+
+def test_every_kind_is_measured():
+    total = Stats()
+    rows = [{"text": "t"}, {"prompt": "u"}, {"prompt": "u", "completion": "a"}, {"chosen": "q a", "rejected": "q b"},
+            {"prompt": "u", "completion": "a", "label": True, "source": "s", "domain": "d"}]
+    for row in rows:
+        total.add(row)
+    report = total.report()
+    assert report["rows"] == 5 and sum(report["kinds"].values()) == 5
+    assert report["sources"]["s"]["rows"] == 1 and report["sources"]["none"]["rows"] == 4
+    assert report["domains"]["d"]["kinds"] == {"unpaired": 1}
+
+
+@given(st.lists(st.integers(0, 1000), min_size=1, max_size=200))
+def test_spread_is_of_values_that_occur(values):
+    found = spread(values)
+    assert found["mean"] == pytest.approx(sum(values) / len(values), abs=1e-4)
+    for name, share in (("p10", 0.1), ("p50", 0.5), ("p90", 0.9), ("p99", 0.99)):
+        assert found[name] in values
+        assert sum(v <= found[name] for v in values) >= share * len(values) - 1e-9
+        assert sum(v < found[name] for v in values) < share * len(values) + 1e-9
+
+
+def test_tables_are_aligned():
+    rows = [{"name": "a", "n": 5, "share": 0.5, "ok": True}, {"name": "bcd", "n": 100, "share": None, "ok": False}]
+    assert table(rows).splitlines() == ["name    n  share   ok", "a       5    0.5  yes", "bcd   100      -   no"]
+
+
+def test_chance_is_uniform_and_fixed():
+    draws = [seeded.draw(0, "x", i) for i in range(4000)]
+    assert all(0 <= d < 1 for d in draws) and abs(sum(draws) / 4000 - 0.5) < 0.02
+    assert seeded.key(0, "a", "b") == seeded.key(0, "a", "b") != seeded.key(0, "ab")
+    assert seeded.key(7, "split", "hello") == 8252500917921040020  # a new release splits as the last one did
