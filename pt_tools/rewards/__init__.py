@@ -1,24 +1,67 @@
 """Verifiers: programs that grade a completion against its record.
 
 A record says how it is graded in `verifier`: one object with a `name`, or a list of them (with `key` where a
-name occurs twice). A verifier module has two functions:
+name occurs twice). Who runs the command may add verifiers to every record (`configure`), users' functions included; a
+record can never name code. A verifier is a module, or a `Grader`, with two functions:
 
-    check(spec) -> None                        ValueError(reason) if this object can never grade anything
-    grade(spec, text) -> (score, detail)       score in [0, 1]; detail is what JSON can hold
+    check(spec) -> None                              ValueError(reason) if this object can never grade anything
+    grade(spec, completion) -> (score, detail)       score a finite number; detail is what JSON can hold
 
-The completion's own failure (empty, unparsable, hostile) is a score of 0 with a reason in `detail`. An exception out
-of `grade` is the grader's failure: tried once more, then recorded as an error, never as a reward.
+`completion` has `text`, a string, and may have what else pt-sample writes (`token_ids`, `finish`). The completion's own
+failure (empty, unparsable, hostile, too slow) is a score of 0 with a reason in `detail`. An exception out of `grade` is
+the grader's failure: tried once more, then recorded as an error, never as a reward. `NoSandbox` ends the run.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import importlib
+from dataclasses import dataclass, field, replace
+from math import isfinite
+from typing import Callable, NamedTuple
 
-from pt_tools.rewards import constraints, math
+from pt_tools.errors import NoSandbox
 
-VERIFIERS = {"math": math, "constraints": constraints}
-PLANNED = {"code", "game24"}  # names of the record's schema that this version does not grade
+# Where each verifier is: a module of this package, or module:object. Imported when first named.
+VERIFIERS = {
+    "math": "math", "constraints": "constraints", "code": "code", "format": "tags", "language": "consistency",
+    "length": "lengths", "repetition": "repetition", "regex": "patterns:REGEX", "exact": "patterns:EXACT",
+    "json-schema": "patterns:SCHEMA", "game24": "puzzles:GAME24", "countdown": "puzzles:COUNTDOWN",
+    "reasoning-gym": "gym",
+}  # fmt: skip
+USER = "user"  # the name of a user's function among the added verifiers; no record may use it
 IMPORTING = {"import", "module", "callable", "class", "function", "file", "path"}
+
+
+class Grader(NamedTuple):
+    """A verifier that is one of several in its module."""
+
+    check: Callable
+    grade: Callable
+    well_formed: Callable | None = None
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the command line says about grading, the same for all records of this process.
+
+    `added`: verifier objects that every record gets beside its own. `unsafe_local`: model-written code may run without
+    a sandbox.
+    """
+
+    added: tuple = ()
+    unsafe_local: bool = False
+
+
+settings = Settings()
+
+
+def configure(**changes):
+    """Change the process-wide settings (see Settings). ValueError if an added verifier can never grade anything."""
+    global settings
+    fresh = replace(settings, **changes)
+    for spec in fresh.added:
+        module_of(spec, trusted=True).check(spec)
+    settings = fresh
 
 
 @dataclass
@@ -35,53 +78,69 @@ class Verdict:
 
 
 def specs(record):
-    """The record's verifier objects as a list of (key, object). ValueError if there are none or they are malformed."""
+    """The record's own verifier objects as a list of (key, object). ValueError if there are none or they are malformed."""
     found = record.get("verifier")
     found = found if isinstance(found, list) else [found] if found else []
     if not found:
         raise ValueError("the record has no verifier")
-    keyed = []
+    return keyed(found)
+
+
+def keyed(found):
+    """[(key, object)] of verifier objects. ValueError if one has no name or two share a key."""
+    pairs = []
     for spec in found:
         if not isinstance(spec, dict) or not isinstance(spec.get("name"), str):
             raise ValueError("a verifier must be an object with a name")
-        keyed.append((str(spec.get("key") or spec["name"]), spec))
-    keys = [key for key, _ in keyed]
+        pairs.append((str(spec.get("key") or spec["name"]), spec))
+    keys = [key for key, _ in pairs]
     if len(set(keys)) < len(keys):
         raise ValueError(f"two verifiers share the key {max(keys, key=keys.count)!r}; give each a `key`")
-    return keyed
+    return pairs
+
+
+def graders(record, own=True):
+    """[(key, object, module)] of the verifiers that grade `record`: its own (unless own=False), then the added ones.
+
+    ValueError if there are none, or one is unknown, cannot be used, or shares a key with another.
+    """
+    mine = [spec for _, spec in specs(record)] if own and (record.get("verifier") or not settings.added) else []
+    pairs = keyed([*mine, *settings.added])
+    return [(key, spec, module_of(spec, trusted=n >= len(mine))) for n, (key, spec) in enumerate(pairs)]
 
 
 def check(record):
     """Raise ValueError(reason) if the record cannot be graded."""
-    for _, spec in specs(record):
-        module_of(spec).check(spec)
+    for _, spec, module in graders(record):
+        module.check(spec)
 
 
-def verify(record, text, finish=None):
+def verify(record, completion, own=True):
     """Grade one completion of `record` -> Verdict. Never raises for what the data or a completion contains.
 
-    `finish` is the completion's finish reason; "error" means that there is no completion to grade.
+    `completion` is an object with `text` and `finish`, or a text; finish "error" means that there is none to grade.
     """
     verdict = Verdict()
+    completion = {"text": completion} if isinstance(completion, str) else completion
     try:
-        keyed = specs(record)
+        found = graders(record, own)
     except ValueError as reason:
         verdict.errors["verifier"] = str(reason)
         return verdict
-    for key, spec in keyed:
-        _grade_into(verdict, key, spec, text, finish)
+    for key, spec, module in found:
+        _grade_into(verdict, key, spec, module, completion)
     if not verdict.errors:
         verdict.reward = float(sum(verdict.scores.values()))
     return verdict
 
 
-def score(record):
+def score(record, own=True):
     """Grade every completion of `record` in place: scores, details, errors and reward.
 
-    Scores of other scorers stay; those of this record's verifiers are replaced.
+    Scores of other scorers stay; those of these verifiers are replaced.
     """
     for completion in record.get("completions") or []:
-        verdict = verify(record, completion.get("text"), completion.get("finish"))
+        verdict = verify(record, completion, own)
         put(completion, verdict)
         completion["reward"] = verdict.reward
 
@@ -95,31 +154,40 @@ def put(completion, verdict):
         completion[name] = {**kept, **part}
 
 
-def module_of(spec):
-    """The verifier module a verifier object names. ValueError if there is none, or if it asks for code to import."""
+def module_of(spec, trusted=False):
+    """The verifier that a verifier object names. ValueError if there is none, or if a record asks for code to import."""
     name = spec["name"]
+    if name == USER and trusted:
+        return importlib.import_module("pt_tools.rewards.user")
     if name in VERIFIERS:
         named = sorted(IMPORTING & spec.keys())
         if named:
             raise ValueError(f"a record cannot name code to import ({named[0]!r} in its verifier)")
-        return VERIFIERS[name]
-    if any(mark in name for mark in ".:/"):
+        module, _, part = VERIFIERS[name].partition(":")
+        module = importlib.import_module(f"pt_tools.rewards.{module}")
+        return getattr(module, part) if part else module
+    if name == USER or any(mark in name for mark in ".:/"):
         raise ValueError(f"a record cannot name code to import ({name!r})")
-    if name in PLANNED:
-        raise ValueError(f"the verifier {name!r} is not available in this version")
     raise ValueError(f"unknown verifier {name!r}; known are {', '.join(sorted(VERIFIERS))}")
 
 
-def _grade_into(verdict, key, spec, text, finish):
+def well_formed(spec, completion):
+    """How well a completion is formed, 0 to 1; where a verifier has nothing to say about it, 1 if there is any text."""
+    judge = getattr(module_of(spec), "well_formed", None)
+    return judge(spec, completion) if judge else float(bool(completion["text"].strip()))
+
+
+def _grade_into(verdict, key, spec, module, completion):
     try:
-        module = module_of(spec)
         module.check(spec)
-        if not isinstance(text, str) or finish == "error":
-            raise ValueError("there is no completion to grade (finish = error)" if finish == "error" else "no text")
+        if completion.get("finish") == "error":
+            raise ValueError("there is no completion to grade (finish = error)")
+        if not isinstance(completion.get("text"), str):
+            raise ValueError("no text")
     except ValueError as reason:
         verdict.errors[key] = str(reason)
         return
-    grade, failure = _attempt_twice(module.grade, spec, text)
+    grade, failure = _attempt_twice(module.grade, spec, completion)
     if failure is not None:
         verdict.errors[key] = failure
         return
@@ -128,11 +196,16 @@ def _grade_into(verdict, key, spec, text, finish):
         verdict.details[key] = detail
 
 
-def _attempt_twice(grade, spec, text):
-    """(result, None), or (None, message) when `grade` raised both times."""
+def _attempt_twice(grade, spec, completion):
+    """(result, None), or (None, message) when `grade` raised, or gave no finite number, both times."""
     for _ in range(2):
         try:
-            return grade(spec, text), None
+            found, detail = grade(spec, completion)
+            if not isfinite(found):
+                raise ValueError(f"the score is {found}")
+            return (float(found), detail), None
+        except NoSandbox:
+            raise
         except Exception as error:  # whatever a grader raises is its own failure; Ctrl-C is no Exception
             failure = f"{type(error).__name__}: {error}"
     return None, failure

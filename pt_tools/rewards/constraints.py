@@ -24,19 +24,14 @@ def check(spec):
     _bound(spec)
 
 
-def grade(spec, text):
+def grade(spec, completion):
     """(1.0 or 0.0, one boolean an instruction)."""
-    checks = _bound(spec)
+    checks, text = _bound(spec), completion["text"]
     if not text.strip() or len(text) > MAX_TEXT:
         return 0.0, [False] * len(checks)
     texts = [text] if spec.get("mode", "strict") == "strict" else [view for view in loose_views(text) if view.strip()]
     followed = [any(follows(view, **kwargs) for view in texts) for follows, kwargs in checks]
     return float(bool(followed) and all(followed)), followed
-
-
-def well_formed(spec, text):
-    """1 if there is any text, else 0: instructions leave the form open."""
-    return float(bool(text.strip()))
 
 
 def loose_views(text):

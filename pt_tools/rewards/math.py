@@ -51,10 +51,10 @@ def check(spec):
     gold(spec.get("answer"))
 
 
-def grade(spec, text):
+def grade(spec, completion):
     """(1.0 or 0.0, {"answer": …} or {"answer": …, "reason": …})."""
     right = gold(spec["answer"])
-    candidates = find(text, spec.get("policy", "default"))
+    candidates = find(completion["text"], spec.get("policy", "default"))
     if isinstance(candidates, str):
         return 0.0, {"reason": candidates}
     shown = {"answer": candidates[-1].answer[:200]}
@@ -63,8 +63,9 @@ def grade(spec, text):
     return 0.0, {**shown, "reason": "wrong answer"}
 
 
-def well_formed(spec, text):
+def well_formed(spec, completion):
     """How well the answer is given: 1 if it ends the completion, 0.5 if more text follows, 0 if there is none."""
+    text = completion["text"]
     candidates = find(text, spec.get("policy", "default"))
     if isinstance(candidates, str):
         return 0.0

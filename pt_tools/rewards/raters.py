@@ -34,7 +34,7 @@ def rate(record, names):
 def rate_one(record, completion, names):
     """Verdict of the raters `names` on one completion; a rater fails when a verifier of the record does."""
     verdict = rewards.Verdict()
-    graded = rewards.verify(record, completion.get("text"), completion.get("finish"))
+    graded = rewards.verify(record, completion)
     for name in names:
         try:
             verdict.scores[name] = 1 + 4 * RATERS[name](record, completion, graded)
@@ -64,8 +64,7 @@ def _ended(record, completion, graded):
 
 def _format(record, completion, graded):
     _scores(graded)
-    forms = [(rewards.VERIFIERS[spec["name"]], spec) for _, spec in rewards.specs(record)]
-    return fmean(module.well_formed(spec, completion["text"]) for module, spec in forms)
+    return fmean(rewards.well_formed(spec, completion) for _, spec in rewards.specs(record))
 
 
 def _scores(graded):

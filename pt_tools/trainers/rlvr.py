@@ -34,7 +34,8 @@ class Rlvr(onpolicy.OnPolicy):
     def _reward(self, task, draw):
         """The verifiers' reward, NaN (and counted) where they failed: the grader's failure is no reward."""
         stop.check()
-        verdict = rewards.verify(task.record, draw.text, draw.completion.finish)
+        verdict = rewards.verify(task.record, {"text": draw.text, "finish": draw.completion.finish,
+                                               "token_ids": draw.completion.token_ids})
         if verdict.reward is not None and math.isfinite(verdict.reward):
             return verdict.reward
         failed = ", ".join(f"{key}: {reason}" for key, reason in verdict.errors.items()) or "reward is not finite"

@@ -59,7 +59,7 @@ CASES = [
 
 
 def grade(ids, kwargs, text, mode="strict"):
-    return constraints.grade({"instruction_id_list": ids, "kwargs": kwargs, "mode": mode}, text)
+    return constraints.grade({"instruction_id_list": ids, "kwargs": kwargs, "mode": mode}, {"text": text})
 
 
 @pytest.mark.parametrize("name, kwargs, good, bad", CASES, ids=[f"{case[0]}-{i}" for i, case in enumerate(CASES)])

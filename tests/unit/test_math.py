@@ -9,11 +9,11 @@ from pt_tools.rewards import answers, math
 
 
 def score(text, gold, policy="default"):
-    return math.grade({"name": "math", "answer": gold, "policy": policy}, text)[0]
+    return math.grade({"name": "math", "answer": gold, "policy": policy}, {"text": text})[0]
 
 
 def reason(text, gold="1"):
-    return math.grade({"name": "math", "answer": gold}, text)[1].get("reason")
+    return math.grade({"name": "math", "answer": gold}, {"text": text})[1].get("reason")
 
 
 # --- extraction -----------------------------------------------------------------------------------------------------
@@ -142,7 +142,7 @@ def test_separators_and_decimal_zeros_change_nothing(n, zeros):
 def test_any_text_gets_a_verdict(text, gold):
     assert answers.equal(text, text)
     assert answers.equal(text, gold) == answers.equal(gold, text)
-    assert math.grade({"answer": "7"}, text + "\\boxed{" + gold)[0] in (0.0, 1.0)
+    assert math.grade({"answer": "7"}, {"text": text + "\\boxed{" + gold})[0] in (0.0, 1.0)
 
 
 # --- gold -----------------------------------------------------------------------------------------------------------
@@ -162,7 +162,7 @@ def test_unusable_gold_is_no_reward_but_an_error(gold):
 
 def test_well_formed():
     forms = ["The answer is 85.", r"So $\boxed{85}$.", "The answer is 85. cat dog", "85"]
-    assert [math.well_formed({}, text) for text in forms] == [1.0, 1.0, 0.5, 0.0]
+    assert [math.well_formed({}, {"text": text}) for text in forms] == [1.0, 1.0, 0.5, 0.0]
 
 
 # --- hostile texts --------------------------------------------------------------------------------------------------

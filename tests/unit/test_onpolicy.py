@@ -175,7 +175,7 @@ def naive_group(cfg, model, tok, stops, task, visit):
     got = []
     for c in group:
         ids = c.token_ids[:-1] if c.finish == "stop" else c.token_ids
-        got.append((c, rewards.verify(task.record, tok.decode(ids), c.finish).reward))
+        got.append((c, rewards.verify(task.record, {"text": tok.decode(ids), "finish": c.finish}).reward))
     graded = [r for _, r in got if r is not None]
     if (len(set(graded)) < 2 and not cfg.kl) or not graded:
         return []
@@ -288,8 +288,8 @@ def test_a_run_that_learns_nothing_says_so(blank, tokenizer, tmp_path, monkeypat
 def test_a_reward_that_is_no_number_is_masked(blank, tmp_path, monkeypatch):
     real = rewards.verify
 
-    def verify(record, text, finish=None):
-        verdict = real(record, text, finish)
+    def verify(record, completion):
+        verdict = real(record, completion)
         verdict.reward = float("nan") if record["id"] == "r1" else verdict.reward
         return verdict
 

@@ -312,7 +312,7 @@ def test_tulu_constraints_equal_their_rules(said, n, quantifier, func):
     truth = {"func_name": func, "N": n, "quantifier": quantifier, "word": "tea", "letter": "u"}
     rec = record.convert({"messages": [user("p")], "ground_truth": json.dumps(truth), "dataset": "ifeval"})
     text = " ".join(said)
-    assert rewards.verify(rec, text, "stop").reward == float(naive(func, text, truth))
+    assert rewards.verify(rec, text).reward == float(naive(func, text, truth))
 
 
 @pytest.mark.parametrize("name", sorted(tulu._MAP))

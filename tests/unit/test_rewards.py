@@ -13,7 +13,7 @@ QUIET = {"name": "constraints", "instruction_id_list": ["punctuation:no_comma"],
 
 def test_the_reward_is_the_sum_over_the_verifiers():
     record = {"verifier": [MATH, QUIET, {**QUIET, "key": "again"}]}
-    verdict = rewards.verify(record, "The answer is 72.", finish="stop")
+    verdict = rewards.verify(record, {"text": "The answer is 72.", "finish": "stop"})
     assert verdict.scores == {"math": 1.0, "constraints": 1.0, "again": 1.0} and verdict.reward == 3.0
     verdict = rewards.verify(record, "Well, the answer is 73.")
     assert verdict.scores == {"math": 0.0, "constraints": 0.0, "again": 0.0} and verdict.reward == 0.0
@@ -36,7 +36,7 @@ def test_the_datas_failure_is_an_error_and_no_reward():
 
 @pytest.mark.parametrize("text, finish", [(None, "stop"), ("The answer is 72.", "error"), (["72"], None)])
 def test_without_a_completion_nothing_is_graded(text, finish):
-    verdict = rewards.verify({"verifier": MATH}, text, finish)
+    verdict = rewards.verify({"verifier": MATH}, {"text": text, "finish": finish})
     assert verdict.scores == {} and list(verdict.errors) == ["math"] and verdict.reward is None
 
 
@@ -49,7 +49,8 @@ def test_without_a_completion_nothing_is_graded(text, finish):
         ({"answer": "72"}, "object with a name"),
         ([MATH, MATH], "share the key 'math'"),
         ({"name": "maths"}, "unknown verifier"),
-        ({"name": "code", "tests": []}, "not available"),
+        ({"name": "user"}, "code to import"),
+        ({"name": "math.py"}, "code to import"),
         ({"name": "os.system"}, "code to import"),
         ({"name": "my_module:grade"}, "code to import"),
         ({"name": "/tmp/grade.py"}, "code to import"),
@@ -68,8 +69,8 @@ def test_a_record_that_cannot_be_graded_is_refused(verifier, why):
 def test_a_failing_grader_is_tried_twice_then_an_error(monkeypatch):
     calls = []
 
-    def grade(spec, text):
-        calls.append(text)
+    def grade(spec, completion):
+        calls.append(completion)
         if len(calls) <= failures:
             raise OSError("lost")
         return 1.0, None
@@ -79,7 +80,7 @@ def test_a_failing_grader_is_tried_twice_then_an_error(monkeypatch):
         calls.clear()
         verdict = rewards.verify({"verifier": MATH}, "72")
         assert (len(calls), verdict.scores, verdict.errors) == (2, scores, errors)
-    monkeypatch.setattr(math, "grade", lambda spec, text: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(math, "grade", lambda spec, completion: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         rewards.verify({"verifier": MATH}, "72")
 
