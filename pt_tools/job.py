@@ -176,7 +176,7 @@ def key_of(command, job) -> dict:
         if name == "files":
             inputs[name] = [_file_identity(path) for path in value]
         elif field.metadata["input"]:
-            inputs[name] = _identities(value)
+            inputs[name] = _identities(value, field.metadata["input"])
         if field.metadata["named"]:
             values[f"{name}_names"] = [os.path.basename(path) for path in value]
         if field.metadata["result"] and name not in inputs:
@@ -192,11 +192,14 @@ def _file_identity(path: str) -> str:
     return outdir.file_digest(path)
 
 
-def _identities(value):
+def _identities(value, how):
     if value is None:
         return None
     if isinstance(value, (tuple, list)):
-        return [_identities(v) for v in value]
+        return [_identities(v, how) for v in value]
+    if how is not True:
+        label, path = how(value)
+        return label if path is None else [label, _identities(path, True)]
     return outdir.identity(value) if "://" not in value else value
 
 

@@ -14,8 +14,9 @@ def opt(default, help, *, short=None, choices=None, result=True, metavar=None, m
     """A field of a Config that is also a flag (its name in kebab-case).
 
     `result=False`: it does not change what is computed, so it is not in the run key. `input=True`: it names a file,
-    directory or hub model whose content, not whose name, is in the run key; `named=True`: the name without its folder is too, because
-    it goes into the result. `REQUIRED` as default: it must be given.
+    directory or hub model whose content, not whose name, is in the run key; a function instead of True takes the value
+    apart: (what goes into the key as it is, path or None). `named=True`: the name without its folder is in the key too,
+    because it goes into the result. `REQUIRED` as default: it must be given.
     `least` and `most` bound the values allowed, `above` and `below` without the bound itself.
     """
     meta = {"help": help, "short": short, "choices": choices, "result": result, "metavar": metavar,
@@ -92,6 +93,25 @@ class Optim:
     adam_beta2: float = opt(0.999, "AdamW beta2.", least=0, below=1)
     adam_eps: float = opt(1e-8, "AdamW epsilon.", least=0)
     grad_clip: float = opt(1.0, "Clip the gradient to this norm; 0 turns clipping off.", least=0)
+
+
+def pair(text: str) -> tuple[str, str]:
+    """NAME=DIR taken apart; a value without name is named by its directory."""
+    name, equals, path = text.partition("=")
+    return (name, path) if equals else (text.rstrip("/").rpartition("/")[2], text)
+
+
+def _verifier(text: str):
+    from pt_tools.rewards import added
+
+    return added.split(text)
+
+
+@dataclass(frozen=True)
+class Verifying:
+    verifier: tuple = opt((), "Grade every record with this verifier too: a name, a JSON object, or a function of your "
+                          "own as module:function.", metavar="SPEC", multiple=True, input=_verifier)
+    unsafe_local: bool = opt(False, "Run model-written code even where no sandbox can be made.")
 
 
 @dataclass(frozen=True)

@@ -99,13 +99,15 @@ def keyed(found):
     return pairs
 
 
-def graders(record, own=True):
-    """[(key, object, module)] of the verifiers that grade `record`: its own (unless own=False), then the added ones.
+def graders(record, own=True, added=True):
+    """[(key, object, module)] of the verifiers that grade `record`: its `own`, then the `added` ones.
 
-    ValueError if there are none, or one is unknown, cannot be used, or shares a key with another.
+    A record without verifier is left to the added ones. ValueError if there are none at all, or one is unknown, or
+    shares a key with another.
     """
-    mine = [spec for _, spec in specs(record)] if own and (record.get("verifier") or not settings.added) else []
-    pairs = keyed([*mine, *settings.added])
+    extra = settings.added if added else ()
+    mine = [spec for _, spec in specs(record)] if own and (record.get("verifier") or not extra) else []
+    pairs = keyed([*mine, *extra])
     return [(key, spec, module_of(spec, trusted=n >= len(mine))) for n, (key, spec) in enumerate(pairs)]
 
 
@@ -115,7 +117,7 @@ def check(record):
         module.check(spec)
 
 
-def verify(record, completion, own=True):
+def verify(record, completion, own=True, added=True):
     """Grade one completion of `record` -> Verdict. Never raises for what the data or a completion contains.
 
     `completion` is an object with `text` and `finish`, or a text; finish "error" means that there is none to grade.
@@ -123,7 +125,7 @@ def verify(record, completion, own=True):
     verdict = Verdict()
     completion = {"text": completion} if isinstance(completion, str) else completion
     try:
-        found = graders(record, own)
+        found = graders(record, own, added)
     except ValueError as reason:
         verdict.errors["verifier"] = str(reason)
         return verdict

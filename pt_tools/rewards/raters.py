@@ -20,21 +20,19 @@ from statistics import fmean
 from pt_tools import rewards
 
 
-def rate(record, names):
-    """Rate every completion of `record` in place: scores by rater name, `reward` their mean (None on any error)."""
+def check(record, names):
+    """ValueError if the record has no verifier, or one whose key is a rater's name."""
     taken = {key for key, _ in rewards.specs(record)} & set(names)
     if taken:
         raise ValueError(f"a verifier and a rater share the name {min(taken)!r}; give the verifier another `key`")
-    for completion in record.get("completions") or []:
-        verdict = rate_one(record, completion, names)
-        rewards.put(completion, verdict)
-        completion["reward"] = verdict.reward
 
 
-def rate_one(record, completion, names):
-    """Verdict of the raters `names` on one completion; a rater fails when a verifier of the record does."""
+def rate(record, completion, names, graded):
+    """Verdict of the raters `names` on one completion: scores by rater name, `reward` their mean (None on any error).
+
+    `graded` is the verdict of the record's verifiers; a rater that needs one of them fails when it did.
+    """
     verdict = rewards.Verdict()
-    graded = rewards.verify(record, completion)
     for name in names:
         try:
             verdict.scores[name] = 1 + 4 * RATERS[name](record, completion, graded)

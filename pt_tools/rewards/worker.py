@@ -15,7 +15,6 @@ import select
 import signal
 import subprocess
 import sys
-import threading
 import time
 
 MAX_REPLY = 16 * 2**20  # bytes
@@ -48,7 +47,8 @@ class Pool:
 
     def _reset(self):
         self._pid = os.getpid()
-        self._fork = threading.Lock()
+        self._closed = False
+        self._busy = {}  # worker -> itself; a dict, so that threads may add and remove without a lock
         self._idle = queue.LifoQueue()
         for _ in range(self.size):
             self._idle.put(None)
@@ -59,7 +59,10 @@ class Pool:
             self._reset()
         worker = self._idle.get()
         try:
+            if self._closed:
+                raise Lost("the workers were ended")
             worker = worker or _Worker(self.target, self.memory_mb, self.path)
+            self._busy[worker] = worker
             return worker.call(payload, timeout_s)
         except Failed:
             raise
@@ -69,10 +72,11 @@ class Pool:
             worker = None
             raise
         finally:
+            self._busy.pop(worker, None)
             self._idle.put(worker)
 
     def close(self):
-        """End the idle workers."""
+        """End the idle workers; the next call starts new ones."""
         for _ in range(self.size):
             try:
                 worker = self._idle.get_nowait()
@@ -81,6 +85,13 @@ class Pool:
             if worker:
                 worker.kill()
             self._idle.put(None)
+
+    def end(self):
+        """End all workers, also those at work (their callers get Lost), for good."""
+        self._closed = True
+        for worker in list(self._busy):
+            worker.end()
+        self.close()
 
 
 class _Worker:
@@ -135,11 +146,14 @@ class _Worker:
         line, _, self.buffer = b"".join(parts).partition(b"\n")
         return orjson.loads(line)
 
-    def kill(self):
+    def end(self):
         try:
             os.killpg(self.process.pid, signal.SIGKILL)
         except ProcessLookupError:
             pass
+
+    def kill(self):
+        self.end()
         self.process.wait()
         self.process.stdin.close()
         self.process.stdout.close()

@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from pt_tools import rewards
-from pt_tools.rewards import math, raters
+from pt_tools.rewards import math, raters, verifiers
 
 MATH = {"name": "math", "answer": "72"}
 QUIET = {"name": "constraints", "instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]}
@@ -124,7 +124,7 @@ def test_raters_by_hand():
     ]
     for verifier, text, finish, expected in cases:
         record = {"verifier": verifier, "completions": [{"text": text, "finish": finish}]}
-        raters.rate(record, names)
+        verifiers.Verifiers(False, names).score([record])
         completion = record["completions"][0]
         assert completion["scores"] == dict(zip(names, expected)), text
         assert completion["reward"] == sum(expected) / 4
@@ -132,10 +132,10 @@ def test_raters_by_hand():
 
 def test_a_rater_fails_when_its_verifier_or_the_finish_reason_is_missing():
     record = {"verifier": {"name": "math"}, "completions": [{"text": "1", "finish": "stop"}]}
-    raters.rate(record, ["correct", "ended"])
+    verifiers.Verifiers(False, ["correct", "ended"]).score([record])
     assert record["completions"][0]["scores"] == {"ended": 5.0} and record["completions"][0]["reward"] is None
     record = {"verifier": MATH, "completions": [{"text": "1"}]}
-    raters.rate(record, ["ended"])
+    verifiers.Verifiers(False, ["ended"]).score([record])
     assert "not stop or length" in record["completions"][0]["errors"]["ended"]
     with pytest.raises(ValueError, match="share the name 'correct'"):
-        raters.rate({"verifier": {**MATH, "key": "correct"}, "completions": []}, ["correct"])
+        raters.check({"verifier": {**MATH, "key": "correct"}}, ["correct"])

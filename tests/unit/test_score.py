@@ -1,6 +1,10 @@
 """pt-score as a process: what it writes, in which order, and with which exit code."""
 
 import json
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 MATH = {"name": "math", "answer": "72"}
 QUIET = {"name": "constraints", "instruction_id_list": ["punctuation:no_comma", "startend:quotation"], "kwargs": [{}, {}]}
@@ -72,3 +76,81 @@ def test_usage_and_bad_rows(pt, tmp_path):
     assert [json.loads(line)["id"] for line in done.out.splitlines()] == ["b"]
     assert [json.loads(line)["row"]["id"] for line in open(tmp_path / "bad.jsonl")] == ["x", "y", "z"]
     assert "4 in, 1 out, 3 errored" in done.err
+
+
+def test_jobs_change_nothing_but_the_time(pt, tmp_path):
+    (tmp_path / "in.jsonl").write_text(lines([{**each, "id": f"{each['id']}{n}"} for n in range(40) for each in RECORDS]))
+    once = pt("pt-score", "--verify", "--raters", "ended", "in.jsonl", check=0)
+    two = pt("pt-score", "--verify", "--raters", "ended", "-j", "2", "in.jsonl", check=0)
+    assert two.stdout == once.stdout and len(two.stdout.splitlines()) == 160
+    assert two.err.split(" in ")[0] == once.err.split(" in ")[0]
+
+
+FUNCTION = """
+import os, time
+def shout(completion, spec):
+    if completion["text"] == "die": os._exit(1)
+    if completion["text"] == "raise": raise KeyError("no")
+    return {"score": completion["text"].count("!") / 4, "detail": "counted"}
+"""
+
+
+def test_a_users_function_grades_and_its_failure_is_an_error(pt, tmp_path):
+    (tmp_path / "mine.py").write_text(FUNCTION)
+    rows = [record("a", None, "hi!!", "raise", "die", "")]
+    done = pt("pt-score", "--verifier", "loud=mine:shout", "-j", "2", input=lines(rows), check=0)
+    found = json.loads(done.out)["completions"]
+    assert [each["scores"] for each in found] == [{"loud": 0.5}, {}, {}, {"loud": 0.0}]
+    assert [each["reward"] for each in found] == [0.5, None, None, 0.0]
+    assert "KeyError" in found[1]["errors"]["loud"] and "Lost" in found[2]["errors"]["loud"]
+    assert pt("pt-score", "--verifier", "mine:shout", "--verify", input=lines(rows), check=3).err.count("no verifier") == 1
+    for wrong, why in [("nonsense", "unknown verifier"), ("{", "no JSON object"), ('{"name": "length", "x": 1}', "length")]:
+        assert why in pt("pt-score", "--verifier", wrong, input=lines(rows), check=2).err
+
+
+def test_a_function_that_changed_is_run_again(pt, tmp_path):
+    (tmp_path / "mine.py").write_text(FUNCTION)
+    (tmp_path / "in.jsonl").write_text(lines([record("a", None, "hi!!")]))
+    argv = ("pt-score", "--verifier", "mine:shout", "in.jsonl", "-o", "out.jsonl")
+    pt(*argv, check=0)
+    assert "nothing to do" in pt(*argv, check=0).err
+    (tmp_path / "mine.py").write_text(FUNCTION.replace("/ 4", "/ 2"))
+    pt(*argv, check=0)
+    assert json.loads((tmp_path / "out.jsonl").read_text())["completions"][0]["scores"] == {"shout": 1.0}
+
+
+def test_explain_says_what_was_found(pt):
+    done = pt("pt-score", "--verify", "--explain", "-q", input=lines([record("a", MATH, "The answer is 71.", "\x1b[2J")]), check=0)
+    first, second = done.err.splitlines()
+    assert first == 'a[0] reward 0: math 0 {"answer": "71", "reason": "wrong answer"}'
+    assert second == 'a[1] reward 0: math 0 {"reason": "no answer"}' and "\x1b" not in done.err
+
+
+def test_a_killed_run_goes_on_where_it_was(pt, tmp_path):
+    """The function leaves a mark a call: what was scored before the kill is not scored again, and the bytes are the same."""
+    (tmp_path / "mine.py").write_text(
+        "import time\ndef slow(completion, spec):\n"
+        "    open('calls', 'a').write('x')\n    time.sleep(0.005)\n    return len(completion['text'])\n")
+    rows = [record(f"r{n}", None, "y" * (n % 7)) for n in range(400)]
+    (tmp_path / "in.jsonl").write_text(lines(rows))
+    argv = ("pt-score", "--verifier", "mine:slow", "in.jsonl", "-o")
+    whole = pt(*argv, "whole.jsonl", check=0) and (tmp_path / "whole.jsonl").read_bytes()
+    (tmp_path / "calls").unlink()
+    process = subprocess.Popen([Path(sys.executable).parent / argv[0], *argv[1:], "out.jsonl"], cwd=tmp_path,
+                               stderr=subprocess.DEVNULL)
+    journal = tmp_path / "out.jsonl.run" / "scored.jsonl"
+    while not (journal.exists() and journal.stat().st_size):
+        assert process.poll() is None
+        time.sleep(0.005)
+    process.kill()
+    process.wait()
+    with open(journal, "ab") as file:
+        file.write(b'{"id": "r')  # a torn line
+    assert not (tmp_path / "out.jsonl").exists()
+    kept = journal.read_bytes().count(b"\n")
+    before = (tmp_path / "calls").stat().st_size
+    pt(*argv, "out.jsonl", check=0)
+    assert (tmp_path / "out.jsonl").read_bytes() == whole
+    # the worker of the killed run may have ended its last call after it
+    assert kept >= 64 and (tmp_path / "calls").stat().st_size - before in (400 - kept, 401 - kept)
+    assert json.loads((tmp_path / "out.jsonl.manifest.json").read_text())["rows"]["out"] == 400
