@@ -52,11 +52,9 @@ def _bound(spec):
 
 
 def _bind(name, given):
-    if not isinstance(name, str) or name not in INSTRUCTIONS:
-        raise ValueError(f"unknown instruction {name!r}")
     if not isinstance(given, dict):
         raise ValueError(f"{name}: kwargs must be an object")
-    follows, readers = INSTRUCTIONS[name]
+    follows, readers = _instruction(name)
     arguments = {}
     for key, read in readers.items():
         try:
@@ -64,3 +62,16 @@ def _bind(name, given):
         except ValueError as reason:
             raise ValueError(f"{name}: {key} {reason}") from None
     return follows, arguments
+
+
+def _instruction(name):
+    """(predicate, argument readers) of an id; the second set is imported when one of its ids is first named."""
+    if isinstance(name, str) and name in INSTRUCTIONS:
+        return INSTRUCTIONS[name]
+    try:
+        from pt_tools.rewards import instructions_more
+    except ImportError:
+        raise ValueError(f"unknown instruction {name!r}") from None
+    if not isinstance(name, str) or name not in instructions_more.INSTRUCTIONS:
+        raise ValueError(f"unknown instruction {name!r}")
+    return instructions_more.INSTRUCTIONS[name]
