@@ -15,7 +15,7 @@ EXAMPLES = [
 
 
 @dataclass(frozen=True)
-class Config(options.Input, options.Model, options.Optim, options.Sampling, options.Run, options.Common):
+class Config(options.Verifying, options.Input, options.Model, options.Optim, options.Sampling, options.Run, options.Common):
     group_size: int = opt(8, "Completions per prompt.", least=1)
     batch_size: int = opt(256, "Completions per optimizer step, over all devices.", least=1)
     micro_batch_size: int = opt(0, "Completions per forward pass of the update; 0 is as many as fit.", least=0)
@@ -32,6 +32,7 @@ class Config(options.Input, options.Model, options.Optim, options.Sampling, opti
     kl_estimator: str = opt("k3", "k3 as in GRPO, k2, or unbiased: k3 times the probability ratio (DeepSeek-V3.2).",
                             choices=("k2", "k3", "unbiased"))
     reference: str | None = opt(None, "Reference model of --kl [default: MODEL as it starts].", metavar="MODEL", input=True)
+    jobs: int = opt(1, "Processes that verify at once; 0 is one a core.", short="-j", least=0, result=False)
     lr: float = opt(1e-6, "Peak learning rate.", least=0)
     schedule: str = opt("constant", "Learning rate after the warm-up.", choices=("linear", "cosine", "constant"))
 

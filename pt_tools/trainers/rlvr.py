@@ -1,10 +1,13 @@
 """Reinforcement learning from verifiable rewards: group-relative advantages from the records' verifiers."""
 
+import contextlib
 import math
+import os
 from collections import defaultdict
 
-from pt_tools import models, objectives, rewards, rollout, stop, tokens
-from pt_tools.errors import BadData
+from pt_tools import models, objectives, rewards, rollout, tokens
+from pt_tools.errors import BadData, Usage
+from pt_tools.rewards import added, verifiers
 from pt_tools.trainers import base, onpolicy, reference
 
 import numpy as np
@@ -19,8 +22,14 @@ class Rlvr(onpolicy.OnPolicy):
     count only what is learnt from; with one it stays, for the KL acts on it.
     """
 
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.verifiers = verifiers.Verifiers(own=True, jobs=self.job.cfg.jobs or len(os.sched_getaffinity(0)))
+
     def grade(self, tasks, groups):
-        rewards_PG = torch.tensor([[self._reward(task, draw) for draw in draws] for task, draws in zip(tasks, groups)])
+        graded = [{**task.record, "completions": [_seen(draw) for draw in draws]} for task, draws in zip(tasks, groups)]
+        self.verifiers.score(graded)
+        rewards_PG = torch.tensor([[self._reward(each) for each in record["completions"]] for record in graded])
         valid_PG = rewards_PG.isfinite()
         advantages_PG = objectives.group_advantages(rewards_PG, valid_PG, self.job.cfg.advantage)
         varied_P = objectives.varied(rewards_PG, valid_PG)
@@ -31,16 +40,19 @@ class Rlvr(onpolicy.OnPolicy):
         return {**_rewards_by_domain(tasks, rewards_PG), "zero_variance": 1 - float(varied_P.float().mean()),
                 "masked": int((~valid_PG).sum())}
 
-    def _reward(self, task, draw):
+    def _reward(self, completion):
         """The verifiers' reward, NaN (and counted) where they failed: the grader's failure is no reward."""
-        stop.check()
-        verdict = rewards.verify(task.record, {"text": draw.text, "finish": draw.completion.finish,
-                                               "token_ids": draw.completion.token_ids})
-        if verdict.reward is not None and math.isfinite(verdict.reward):
-            return verdict.reward
-        failed = ", ".join(f"{key}: {reason}" for key, reason in verdict.errors.items()) or "reward is not finite"
+        reward = completion["reward"]
+        if reward is not None and math.isfinite(reward):
+            return reward
+        failed = ", ".join(f"{key}: {reason}" for key, reason in completion["errors"].items()) or "reward is not finite"
         self.job.rows.add("masked", 1, f"completion not graded ({failed:.200})")
         return math.nan
+
+
+def _seen(draw):
+    """A completion as verifiers see it."""
+    return {"text": draw.text, "finish": draw.completion.finish, "token_ids": list(draw.completion.token_ids)}
 
 
 def _rewards_by_domain(tasks, rewards_PG):
@@ -57,6 +69,10 @@ def _rewards_by_domain(tasks, rewards_PG):
 def train(cfg, job):
     """Train cfg.model on the verifiers of job.records; writes the model into job.out.stage."""
     device, _ = base.prepare(cfg)
+    try:
+        added.configure(cfg.verifier, cfg.unsafe_local)
+    except ValueError as reason:
+        raise Usage(f"--verifier: {reason}") from None
     tokenizer = models.load_tokenizer(cfg.model)
     model = models.load_model(cfg.model, device)
     tasks = onpolicy.read_tasks(job, tokenizer, rollout.context_length(model), rewards.check)
@@ -64,7 +80,8 @@ def train(cfg, job):
         raise BadData(f"no prompt to train on ({job.rows})")
     models.check_ids(model, [task.ids for task in tasks], cfg.model)
     trainer = build(cfg, job, model, tokenizer, tasks)
-    trainer.run()
+    with contextlib.closing(trainer.verifiers):
+        trainer.run()
     trainer.finish()
 
 

@@ -288,8 +288,8 @@ def test_a_run_that_learns_nothing_says_so(blank, tokenizer, tmp_path, monkeypat
 def test_a_reward_that_is_no_number_is_masked(blank, tmp_path, monkeypatch):
     real = rewards.verify
 
-    def verify(record, completion):
-        verdict = real(record, completion)
+    def verify(record, completion, own=True):
+        verdict = real(record, completion, own)
         verdict.reward = float("nan") if record["id"] == "r1" else verdict.reward
         return verdict
 
