@@ -1,0 +1,1 @@
+"""Weight arithmetic on safetensors directories: streaming, by tensor name, without torch."""
