@@ -328,12 +328,12 @@ def test_a_stop_leaves_no_part_behind(tmp_path):
     process = subprocess.Popen(argv, stdin=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path)
     process.stdin.write(b"".join(json.dumps(rec).encode() + b"\n" for rec in chats(100)))
     process.stdin.flush()
-    for _ in range(200):
+    for _ in range(2000):
         if (tmp_path / "b.jsonl.run" / "b.jsonl").exists():
             break
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
-    _, err = process.communicate(timeout=20)
+    _, err = process.communicate(timeout=120)
     assert process.returncode == 75 and b"stopped by SIGTERM" in err
     assert not (tmp_path / "a.jsonl").exists() and not (tmp_path / "b.jsonl").exists()
     assert not list(tmp_path.rglob("lock"))

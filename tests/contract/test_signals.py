@@ -46,7 +46,7 @@ def test_term_then_the_same_line(tmp_path, policy, name):
     while lines(metrics) < wanted and child.poll() is None and time.monotonic() < deadline:
         time.sleep(0.005)
     child.send_signal(signal.SIGTERM)
-    assert child.wait(timeout=60) == 75
+    assert child.wait(timeout=200) == 75
     assert child.stdout.read() == "" and "run the same line again" in child.stderr.read()
     assert not (tmp_path / "out").exists()
     saved = [path.name for path in (tmp_path / "out.run/checkpoints").glob("checkpoint-*")]

@@ -202,13 +202,13 @@ def _die_at(path, n, exchange):
     make(path, key={"other": "key"}, text="new")
 
 
-def _race(path, barrier, results):
+def _race(path, barrier, results, over):
     barrier.wait()
     lock = Lock(path)
     try:
         lock.take()
         results.put("won")
-        time.sleep(0.2)
+        over.wait(120)  # an owner that is gone has no lock
     except Locked:
         results.put("locked")
 
@@ -224,11 +224,12 @@ def test_eight_racers_one_winner(tmp_path, stale):
             dead.wait()
             import socket
             path.write_text(json.dumps({"host": socket.gethostname(), "pid": dead.pid, "start": "1", "job": None}))
-        barrier, results = context.Barrier(8), context.Queue()
-        racers = [context.Process(target=_race, args=(path, barrier, results)) for _ in range(8)]
+        barrier, results, over = context.Barrier(8), context.Queue(), context.Event()
+        racers = [context.Process(target=_race, args=(path, barrier, results, over)) for _ in range(8)]
         for racer in racers:
             racer.start()
-        outcomes = [results.get(timeout=20) for _ in racers]
+        outcomes = [results.get(timeout=120) for _ in racers]
+        over.set()
         for racer in racers:
             racer.join()
         assert sorted(outcomes) == ["locked"] * 7 + ["won"]
