@@ -10,7 +10,7 @@ import json
 import re
 from collections import Counter
 
-from pt_tools.rewards import language
+from pt_tools.rewards import language, sentences
 
 # ---------------------------------------------------------------- arguments
 
@@ -63,22 +63,8 @@ def number_words(response, relation, num_words):
     return _holds(len(re.findall(r"\w+", response)), relation, num_words)
 
 
-# Words before a full stop that does not end a sentence.
-_ABBREVIATIONS = r"Mr|Mrs|Ms|Dr|Prof|St|Mt|Jr|Sr|vs|etc|e\.g|i\.e|No|Inc|Ltd|Co|U\.S|U\.K|a\.m|p\.m|Fig|approx|Rev|Gen|Sen"
-_SENTENCE_END = re.compile(r"(?<![.!?])[.!?]+[\"'”’)\]*_]*\s+(?=[^a-z\s])")
-_ABBREVIATED = re.compile(rf"(?:\b(?:{_ABBREVIATIONS})|\b[A-Z])\.$")
-
-
-def sentences(response):
-    """The number of sentences: ends are . ! ? before white space and no small letter, abbreviations apart."""
-    response = response.strip()
-    stops = (end.start() for end in _SENTENCE_END.finditer(response))
-    inner = sum(not _ABBREVIATED.search(response, max(0, stop - 10), stop + 1) for stop in stops)
-    return inner + 1 if response else 0
-
-
 def number_sentences(response, relation, num_sentences):
-    return _holds(sentences(response), relation, num_sentences)
+    return _holds(sentences.count(response), relation, num_sentences)
 
 
 def number_paragraphs(response, num_paragraphs):
@@ -220,15 +206,8 @@ def english_lowercase(response):
     return response.islower() and detect(response) == "en"
 
 
-# A word as a tokenizer of English cuts it: hyphens and inner full stops stay, a clitic is a word of its own.
-_TOKEN = re.compile(
-    r"[A-Za-z]+(?=[Nn]['’][Tt]\b)|[Nn]['’][Tt]\b|['’](?:[SsMmDd]|[Ll][Ll]|[Rr][Ee]|[Vv][Ee])\b|\w+(?:[-./&]\w+)*\.?"
-)
-
-
 def capital_word_frequency(response, capital_relation, capital_frequency):
-    """Words all in capitals; "I" is one, and "DON'T" is two (DO, N'T), as the reference's tokenizer has it."""
-    return _holds(sum(map(str.isupper, _TOKEN.findall(response))), capital_relation, capital_frequency)
+    return _holds(sentences.capital_words(response), capital_relation, capital_frequency)
 
 
 def detect(response):
