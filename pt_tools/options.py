@@ -141,6 +141,16 @@ def sections(config) -> list[tuple[str, list[str]]]:
     return out
 
 
+def refuse_unused(config, names, why: str) -> None:
+    """Usage error if one of the options `names` was given although nothing will read it."""
+    from pt_tools.errors import Usage
+
+    known = fields(config)
+    for name in names:
+        if getattr(config, name) != known[name].default:
+            raise Usage(f"{flag(name)} {why}")
+
+
 def flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 

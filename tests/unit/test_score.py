@@ -129,13 +129,17 @@ def test_explain_says_what_was_found(pt):
 def test_a_killed_run_goes_on_where_it_was(pt, tmp_path):
     """The function leaves a mark a call: what was scored before the kill is not scored again, and the bytes are the same."""
     (tmp_path / "mine.py").write_text(
-        "import time\ndef slow(completion, spec):\n"
-        "    open('calls', 'a').write('x')\n    time.sleep(0.005)\n    return len(completion['text'])\n")
+        "import os, time\ndef slow(completion, spec):\n"
+        "    open('calls', 'a').write('x')\n"
+        "    while os.path.getsize('calls') > 100 and not os.path.exists('go'): time.sleep(0.01)\n"
+        "    return len(completion['text'])\n")
     rows = [record(f"r{n}", None, "y" * (n % 7)) for n in range(400)]
     (tmp_path / "in.jsonl").write_text(lines(rows))
     argv = ("pt-score", "--verifier", "mine:slow", "in.jsonl", "-o")
+    (tmp_path / "go").touch()
     whole = pt(*argv, "whole.jsonl", check=0) and (tmp_path / "whole.jsonl").read_bytes()
     (tmp_path / "calls").unlink()
+    (tmp_path / "go").unlink()
     process = subprocess.Popen([Path(sys.executable).parent / argv[0], *argv[1:], "out.jsonl"], cwd=tmp_path,
                                stderr=subprocess.DEVNULL)
     journal = tmp_path / "out.jsonl.run" / "scored.jsonl"
@@ -147,6 +151,7 @@ def test_a_killed_run_goes_on_where_it_was(pt, tmp_path):
     with open(journal, "ab") as file:
         file.write(b'{"id": "r')  # a torn line
     assert not (tmp_path / "out.jsonl").exists()
+    (tmp_path / "go").touch()
     kept = journal.read_bytes().count(b"\n")
     before = (tmp_path / "calls").stat().st_size
     pt(*argv, "out.jsonl", check=0)
