@@ -1,13 +1,19 @@
 r"""Exact comparison of two final answers: no computer algebra, no eval, bounded time and memory.
 
 What counts as equal, beside equal text:
-- the same rational number: integers, decimals, a/b, \frac{a}{b}, mixed numbers, thousands separators, currency signs,
-  a leading plus, a trailing full stop, scientific notation; unreduced fractions count (6/8 = 3/4), rounding does not
-  (0.333 is not 1/3);
+- the same rational number: integers, decimals, a/b, \frac{a}{b}, mixed numbers, thousands separators, a leading plus, a
+  trailing full stop, scientific notation, repeating decimals, number words to twenty; unreduced fractions count
+  (6/8 = 3/4), rounding does not (0.333 is not 1/3, 1.414 not \sqrt{2});
 - 50% and 50 and 0.5 (a percent sign is read as a unit or as a hundredth, when only one side has it);
-- a number with a unit and the same number without; two different units are different answers;
-- the same LaTeX up to spacing and synonyms (\dfrac, \left, \text, degrees, `x =` in front);
-- tuples and intervals element by element, brackets and order alike; sets and bare lists in any order.
+- a number with a unit or a currency and the same number without; two different units are different answers;
+- the same expression: reordered, factored, expanded, other roots (`canonical.py`);
+- the same LaTeX up to spacing and synonyms (`spelling.py`); words in any letter case; (A) and A, the same choice;
+- `x = 5`, `x \in S` and 5, S; a chain `6/8 = 3/4` if every member is right; an equation and a multiple of it;
+- tuples, intervals, vectors and matrices element by element, brackets and order alike; sets, unions and bare lists in
+  any order; a bare list and {…}; a bare list and (…) in the same order; `a \pm b` is the list of both; "and" and "or"
+  between members are commas, so that "12 or 13" is a list of two and not 12.
+Inequalities and intervals are compared as they are written: a restated problem is no solved one. (Computer algebra, if
+installed, takes an interval for an inequality in the gold answer, never the other way round.)
 
 Digits are ASCII digits: int() would read others, and a policy could learn to write them.
 """
@@ -16,34 +22,36 @@ from __future__ import annotations
 
 import functools
 import re
-from fractions import Fraction
+
+from pt_tools.rewards import canonical
+from pt_tools.rewards.quantities import quantity, same_units, split_unit
+from pt_tools.rewards.spelling import ROW, compact, normal
 
 MAX_LENGTH = 1000  # characters of an answer; Python refuses int <-> text beyond 4,300 digits
 MAX_DEPTH = 10  # nested brackets
-MAX_EXPONENT = 1000
+MAX_MEMBERS = 32  # of an unordered list
 
 _INTEGER = re.compile(r"[-+]?[0-9]+")
-_DIGITS = r"(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)"
-_DECIMAL = rf"(?:{_DIGITS}(?:\.[0-9]*)?|\.[0-9]+)"
-_EXPONENT = r"([-+]?[0-9]{1,4})"
-_PLAIN = re.compile(rf"([-+]?)({_DECIMAL})(?:[eE]{_EXPONENT}|(?:\*|\\times|\\cdot)10\^\{{?{_EXPONENT}\}}?)?")
-_RATIO = re.compile(rf"([-+]?)([-+]?{_DECIMAL})/([-+]?{_DECIMAL})")
-_FRAC = re.compile(rf"([-+]?)([0-9]*)\\frac\{{([-+]?{_DECIMAL})\}}\{{([-+]?{_DECIMAL})\}}")
-_MIXED = re.compile(r"([-+]?)([0-9]+) +([0-9]+)/([0-9]+)")
-_WITH_UNIT = re.compile(r"([^A-Za-z]*[0-9}][.]?)\s*([A-Za-z][A-Za-z./ ]*(?:\^\{?[23]\}?)?)")
-_SHORT_UNITS = {"m", "g", "s", "h", "l", "L"}
-# Words after a number that are mathematics, quantities or a second thought, not a unit.
-_NOT_UNITS = set("""or and but not to if maybe perhaps possibly than about approximately plus minus times over of is are a
-    an no pi e i x y z n k t sin cos tan log ln exp sqrt theta infinity infty mod hundred thousand million billion
-    trillion     dozen half third quarter one two three four five six seven eight nine ten eleven twelve zero""".split())
-_TWO_NUMBERS = re.compile(r"[0-9.] +(?:\.|(?![0-9]{3}(?![0-9]))[0-9])")  # "3 4" is not 34; "12 345" is 12345
-_IDLE_SPACE = re.compile(r"(?<![0-9.])\s+|\s+(?![0-9.])")
-_LEFT_SIDE = re.compile(r"(\\?[A-Za-z]{1,8}(?:\([A-Za-z]\))?)\s*=(?!=)\s*(?=.)")
 _WORDS = re.compile(r"[A-Za-z ]+")
+_BRACKETS = (("(", ")"), ("[", "]"), ("(", "]"), ("[", ")"), ("\\{", "\\}"))
+_MATRIX = re.compile(r"\\begin\{([pbvBV]?matrix|array)\}(?:\{[lcr| ]*\})?(.*)\\end\{\1\}")
+_AND = re.compile(r"\s*,?(?<![A-Za-z])(?:and|or)(?![A-Za-z])\s*", re.I)
+_SIDES = re.compile(r"(?<![<>!:])=(?!=)|\\equiv(?![A-Za-z])|\\in(?![A-Za-z])")
+_ARGUMENT = re.compile(r"(?<=[A-Za-z}])(?:\([^()=]{1,20}\)|_(?:\{[^{}=]{1,20}\}|[0-9A-Za-z]))")
+_ORDER = re.compile(r"<|>|\\(?:le|ge|ne)(?![A-Za-z])")
+_SET = re.compile(r"^[(\[]|\\(?:cup|cap|setminus|mathbb|emptyset)(?![A-Za-z])")
 
 
 def equal(answer, gold):
     """True if both texts give the same final answer. Symmetric; never raises on text of at most MAX_LENGTH."""
+    return compare(answer, gold) is True
+
+
+def compare(answer, gold, decide=None):
+    """True: the same final answer; False: not; None: two expressions that only computer algebra can compare.
+
+    `decide(a, b)` -> True or False is asked about such pairs, in normal form and piece by piece, where it is given.
+    """
     answer, gold = answer.strip(), gold.strip()
     if answer == gold:
         return True
@@ -51,7 +59,7 @@ def equal(answer, gold):
         return False
     if _INTEGER.fullmatch(answer) and _INTEGER.fullmatch(gold):
         return int(answer) == int(gold)
-    return _equal_forms(normal(answer), normal(gold), 0)
+    return _compare(normal(answer), normal(gold), decide, 0)
 
 
 def check_gold(text):
@@ -64,77 +72,155 @@ def check_gold(text):
 
 def number(text):
     """The rational value of `text` as a Fraction (units, currency and percent sign ignored), None if it has none."""
-    value, _ = _quantity(normal(text)) if len(text) <= MAX_LENGTH else (None, "")
-    return value
+    return quantity(normal(text))[0] if len(text) <= MAX_LENGTH else None
 
 
-def _equal_forms(a, b, depth):
+def _compare(a, b, decide, depth):
     if a == b or depth > MAX_DEPTH:
         return a == b
-    a, b = _drop_left_side(a, b)
-    (value_a, unit_a), (value_b, unit_b) = _quantity(a), _quantity(b)
+    (value_a, unit_a), (value_b, unit_b) = quantity(a), quantity(b)
     if value_a is not None and value_b is not None:
-        return _equal_quantities(value_a, unit_a, value_b, unit_b)
+        return _same_quantities(value_a, unit_a, value_b, unit_b)
+    if not a or not b:
+        return False
+    list_a, list_b = _parts(a), _parts(b)
+    if len(list_a.parts) > 1 or len(list_b.parts) > 1 or (list_a.kind and list_b.kind):
+        return _compare_lists(list_a, list_b, a, b, decide, depth)
+    if _is_choice(list_a, list_b):
+        return _compare(list_a.parts[0], list_b.parts[0], decide, depth + 1)
     if _WORDS.fullmatch(a) and _WORDS.fullmatch(b):
-        return a == b  # "abc abc" is not "abcabc"
-    return _compact(a) == _compact(b) or _equal_lists(a, b, depth)
+        return a.lower() == b.lower()  # "abc abc" is not "abcabc"
+    if compact(a) == compact(b):
+        return True
+    sides_a, sides_b = _sides(a), _sides(b)
+    if len(sides_a) > 1 or len(sides_b) > 1:
+        return _compare_sides(sides_a, sides_b, a, b, decide, depth)
+    return _compare_expressions(a, b, decide)
 
 
-def _equal_quantities(value_a, unit_a, value_b, unit_b):
+def _same_quantities(value_a, unit_a, value_b, unit_b):
     if (unit_a == "%") != (unit_b == "%") and not (unit_a and unit_b):
         percent, other = (value_a, value_b) if unit_a == "%" else (value_b, value_a)
         return other in (percent, percent / 100)
-    return value_a == value_b and (not unit_a or not unit_b or bool(_forms(unit_a) & _forms(unit_b)))
+    return value_a == value_b and same_units(unit_a, unit_b)
 
 
-def _forms(unit):
-    """A unit as it is and without a plural's ending."""
-    unit = unit.lower().rstrip(".")
-    return {unit, unit.removesuffix("s"), unit.removesuffix("es")}
+# --- lists, tuples, intervals, sets, unions, matrices ---------------------------------------------------------------
 
 
-def _equal_lists(a, b, depth):
-    """Compare as tuples, intervals, sets or bare lists."""
-    (open_a, parts_a, close_a), (open_b, parts_b, close_b) = _parts(a), _parts(b)
-    if len(parts_a) != len(parts_b) or not (len(parts_a) > 1 or open_a or open_b):
-        return False
-    if (open_a, close_a) != (open_b, close_b):
-        # (A) and A are the same choice
-        return {open_a + close_a, open_b + close_b} == {"", "()"} and len(parts_a) == 1 and parts_a == parts_b
-    if open_a in ("(", "["):
-        return all(_equal_forms(x, y, depth + 1) for x, y in zip(parts_a, parts_b))
-    return _same_members(parts_a, parts_b, depth)
+class _List:
+    """kind: the brackets, "" for a bare list, or "cup", "pm", "matrix …"; a single expression is a bare list of one."""
+
+    __slots__ = ("kind", "parts", "ordered")
+
+    def __init__(self, kind, parts, ordered):
+        self.kind, self.parts, self.ordered = kind, parts, ordered
 
 
-def _same_members(parts_a, parts_b, depth):
-    """True if the parts can be matched one to one (the lists are short: MAX_LENGTH bounds them)."""
-    left = list(parts_b)
-    if len(left) > 32:
-        return False
-    for part in parts_a:
-        at = next((i for i, other in enumerate(left) if _equal_forms(part, other, depth + 1)), None)
-        if at is None:
+def _compare_lists(a, b, text_a, text_b, decide, depth):
+    if len(a.parts) != len(b.parts):
+        a, b = (_parts(text, True) if x.kind in ("()", "[]", "(]", "[)") else x for x, text in ((a, text_a), (b, text_b)))
+    if len(a.parts) != len(b.parts) or not _same_kind(a, b):
+        if not (_may_be_set(text_a) and _may_be_set(text_b)):
             return False
-        del left[at]
-    return True
+        return None if decide is None else decide(text_a, text_b)
+    if a.ordered or b.ordered:
+        return _all(_compare(x, y, decide, depth + 1) for x, y in zip(a.parts, b.parts))
+    return _same_members(a.parts, b.parts, decide, depth)
 
 
-def _parts(text):
-    """(opening, parts at the top-level commas, closing); thousands separators do not divide."""
-    text, opening, closing = text.strip(), "", ""
-    for left, right in (("(", ")"), ("[", "]"), ("(", "]"), ("[", ")"), ("\\{", "\\}")):
-        if text.startswith(left) and text.endswith(right) and len(text) > 1:
-            inner = text[len(left) : -len(right)]
-            if _balanced(inner):
-                text, opening, closing = inner, left, right
+def _may_be_set(text):
+    return _ORDER.search(text) or _SET.search(text)
+
+
+def _same_kind(a, b):
+    kinds = {a.kind, b.kind}
+    return len(kinds) == 1 or kinds in ({"", "\\{\\}"}, {"", "()"}, {"", "pm"}, {"pm", "\\{\\}"})
+
+
+def _all(verdicts):
+    """False if any is, else None if any is."""
+    found = True
+    for verdict in verdicts:
+        if verdict is False:
+            return False
+        found = found and verdict
+    return found
+
+
+def _same_members(parts_a, parts_b, decide, depth):
+    """True if the parts can be matched one to one; None if that depends on pairs which are undecided."""
+    left, undecided = list(parts_b), False
+    if len(left) > MAX_MEMBERS:
+        return False
+    for part in sorted(parts_a, key=lambda part: part not in left):
+        verdicts = []
+        for other in left:
+            verdicts.append(_compare(part, other, decide, depth + 1))
+            if verdicts[-1]:
                 break
+        if verdicts and verdicts[-1]:
+            del left[len(verdicts) - 1]
+        elif None in verdicts:
+            undecided = True
+        else:
+            return False
+    return None if undecided else True
+
+
+def _is_choice(a, b):
+    """(A) and A are the same choice, (5) and 5 the same number."""
+    return {a.kind, b.kind} == {"", "()"} and len(a.parts) == len(b.parts) == 1
+
+
+@functools.lru_cache(maxsize=16384)
+def _parts(text, strict=False):
+    """The _List that a normal form spells. Thousands separators do not divide, unless `strict`."""
+    if "\\begin{" in text and (matrix := _MATRIX.fullmatch(text)):
+        rows = [row.split("&") for row in matrix.group(2).strip().strip(ROW).split(ROW)]
+        kind = "vmatrix" if matrix.group(1) == "vmatrix" else "matrix"
+        return _List(f"{kind} {[len(row) for row in rows]}", [cell.strip() for row in rows for cell in row], True)
+    if "\\cup" in text and len(parts := _split(text, "\\cup")) > 1:
+        return _List("cup", parts, False)
+    kind = ""
+    for left, right in _BRACKETS:
+        if text.startswith(left) and text.endswith(right) and len(text) > 1 and _balanced(text[len(left) : -len(right)]):
+            text, kind = text[len(left) : -len(right)].strip(), left + right
+            break
+    if "and" in text or "or" in text:
+        text = _AND.sub(" , ", text)
+    parts = _split(text, ",;", strict) if "," in text or ";" in text else [text]
+    if not kind or kind == "\\{\\}":
+        parts = [part for part in parts if part] or [text]
+        if any("\\pm" in part or "\\mp" in part for part in parts):
+            parts = [one for part in parts for one in _both_signs(part)]
+            kind = kind or "pm"
+    return _List(kind, parts, kind not in ("", "\\{\\}", "pm"))
+
+
+def _both_signs(text):
+    if "\\pm" not in text and "\\mp" not in text:
+        return [text]
+    upper = text.replace("\\pm", "+").replace("\\mp", "-")
+    lower = text.replace("\\pm", "-").replace("\\mp", "+")
+    return [side.strip().removeprefix("+").strip() for side in (upper, lower)]
+
+
+def _split(text, mark, strict=False):
+    """`text` at its top-level marks: the characters of `mark`, or the command that it is."""
     parts, depth, start = [], 0, 0
+    command = mark.startswith("\\")
     for i, char in enumerate(text):
-        depth += (char in "([{") - (char in ")]}")
-        if char == "," and depth == 0 and not _is_separator(text, i):
-            parts.append(text[start:i].strip())
-            start = i + 1
-    return opening, [*parts, text[start:].strip()], closing
+        if char in "([{":
+            depth += 1
+        elif char in ")]}":
+            depth -= 1
+        elif command and char == "\\" and text.startswith(mark, i) or not command and char in mark:
+            # brackets of half-open intervals close each other, so only braces would count in a union
+            if (depth == 0 or command) and (strict or command or not _is_separator(text, i)):
+                parts.append(text[start:i].strip())
+                start = i + len(mark if command else char)
+    return [*parts, text[start:].strip()]
 
 
 def _balanced(text):
@@ -146,108 +232,65 @@ def _balanced(text):
     return depth == 0
 
 
+_THREE_DIGITS = re.compile(r"[0-9]{3}(?![0-9])")
+
+
 def _is_separator(text, i):
-    return bool(text[i - 1 : i].isdigit() and re.match(r"[0-9]{3}(?![0-9])", text[i + 1 : i + 5]))
+    return i > 0 and text[i] == "," and text[i - 1] in "0123456789" and bool(_THREE_DIGITS.match(text, i + 1))
 
 
-def _drop_left_side(a, b):
-    """Drop `x =` in front, unless both sides have one and they differ."""
-    left_a, left_b = _LEFT_SIDE.match(a), _LEFT_SIDE.match(b)
-    if left_a and left_b and left_a.group(1) != left_b.group(1):
-        return a, b
-    return a[left_a.end() :] if left_a else a, b[left_b.end() :] if left_b else b
+# --- equations and expressions --------------------------------------------------------------------------------------
 
 
-@functools.lru_cache(maxsize=65536)
-def _quantity(text):
-    """(value, unit) of a normal form; value None if it is not one rational number. A percent sign is the unit "%"."""
-    text = text.strip().replace("$", "").replace("€", "").replace("£", "").strip()
-    if text.endswith("%"):
-        return _rational(text[:-1].rstrip()), "%"
-    value = _rational(text)
-    if value is not None:
-        return value, ""
-    match = _WITH_UNIT.fullmatch(text)
-    unit = match.group(2).strip() if match else ""
-    if unit.lower() in ("percent", "per cent"):
-        return _rational(match.group(1).strip()), "%"
-    if unit and _is_unit(unit):
-        return _rational(match.group(1).strip()), unit
-    return None, ""
+@functools.lru_cache(maxsize=16384)
+def _sides(text):
+    """The members of a chain of equations, the first dropped where it only names what follows: `x = `, `f(2) = `."""
+    text = text.partition("\\approx")[0].strip() or text.partition("\\approx")[2].strip()
+    if not _SIDES.search(text) or _ORDER.search(text):
+        return (text,)
+    return tuple(part.strip() for part in _SIDES.split(text))
 
 
-def _is_unit(unit):
-    words = re.findall(r"[A-Za-z]+", unit)
-    if len(words) == 1 and len(words[0]) == 1:
-        return words[0] in _SHORT_UNITS
-    return len(words) <= 4 and not any(word.lower() in _NOT_UNITS for word in words)
+def _is_name(text):
+    """True for a left side that names the answer: letters and commands, digits only in subscripts and arguments."""
+    rest = _ARGUMENT.sub("", text)
+    return any(char.isalpha() for char in rest) and not any(char in "0123456789,;<>" for char in rest)
 
 
-def _rational(text):
-    """Fraction of one written number, None for anything else."""
-    if match := _MIXED.fullmatch(text):
-        sign, whole, top, bottom = match.groups()
-        return _signed(sign, int(whole) + Fraction(int(top), int(bottom))) if int(bottom) else None
-    if _TWO_NUMBERS.search(text):
-        return None
-    text = text.replace(" ", "")
-    if match := _PLAIN.fullmatch(text):
-        sign, digits, *exponents = match.groups()
-        exponent = int(next((e for e in exponents if e), "0"))
-        return _signed(sign, _decimal(digits) * Fraction(10) ** exponent) if abs(exponent) <= MAX_EXPONENT else None
-    if match := _RATIO.fullmatch(text):
-        sign, top, bottom = match.groups()
-        return _divided(sign, 0, _decimal(top), _decimal(bottom))
-    if match := _FRAC.fullmatch(text):
-        sign, whole, top, bottom = match.groups()
-        return _divided(sign, int(whole or 0), _decimal(top), _decimal(bottom))
-    return None
+def _compare_sides(a, b, text_a, text_b, decide, depth):
+    named_a, named_b = (len(x) > 1 and _is_name(x[0]) for x in (a, b))
+    if len(a) > 1 and len(b) > 1:
+        if compact(a[0]) == compact(b[0]):
+            return _all(_compare(x, y, decide, depth + 1) for x in a[1:] for y in b[1:])
+        return _same_equation(a, b, text_a, text_b, decide) if len(a) == len(b) == 2 else False
+    right_a, right_b = a[1:] if named_a else a, b[1:] if named_b else b
+    if not all(right_a) or not all(right_b) or len(right_a) > 4 or len(right_b) > 4:
+        return False
+    return _all(_compare(x, y, decide, depth + 1) for x in right_a for y in right_b)
 
 
-def _divided(sign, whole, top, bottom):
-    return _signed(sign, whole + top / bottom) if bottom else None
+def _same_equation(a, b, text_a, text_b, decide):
+    forms = [canonical.form(side) for side in (*a, *b)]
+    if None in forms:
+        return None if decide is None else decide(text_a, text_b)
+    one, other = canonical.difference(*forms[:2]), canonical.difference(*forms[2:])
+    if canonical.proportional(one, other):
+        return True
+    if one.exact and other.exact:
+        return False
+    return None if decide is None else decide(text_a, text_b)
 
 
-def _signed(sign, value):
-    return -value if sign == "-" else value
-
-
-def _decimal(digits):
-    whole, _, part = digits.replace(",", "").partition(".")
-    sign = -1 if whole.startswith("-") else 1
-    return Fraction(sign * int((whole.lstrip("+-") + part) or "0"), 10 ** len(part))
-
-
-_REPLACED = [
-    (re.compile(r"\\(?:left|right|big|Big|bigg|Bigg|displaystyle|textstyle|limits)(?![A-Za-z])"), ""),
-    (re.compile(r"\\[,;:!]|\\(?:quad|qquad)(?![A-Za-z])|\\ |~"), " "),
-    (re.compile(r"\{,\}"), ","),
-    (re.compile(r"\\[dtc]frac(?![A-Za-z])"), r"\\frac"),
-    (re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mathit|mbox|operatorname)\s*\{([^{}]*)\}"), r" \1 "),
-    (re.compile(r"\^\s*\{?\s*\\circ\s*\}?|\\degree|°"), ""),
-    (re.compile(r"\\frac\s*([0-9A-Za-z])\s*([0-9A-Za-z])"), r"\\frac{\1}{\2}"),
-    (re.compile(r"\\frac\s*\{([^{}]*)\}\s*([0-9A-Za-z])"), r"\\frac{\1}{\2}"),
-    (re.compile(r"\\frac\s*([0-9A-Za-z])\s*\{"), r"\\frac{\1}{"),
-    (re.compile(r"\\frac\s*\{\s*([^{}]*?)\s*\}\s*\{\s*([^{}]*?)\s*\}"), r"\\frac{\1}{\2}"),
-    (re.compile(r"\\sqrt\s*([0-9A-Za-z])"), r"\\sqrt{\1}"),
-    (re.compile(r"\\(le|ge|ne)q(?![A-Za-z])"), r"\\\1"),
-    (re.compile(r"−|–"), "-"),
-]
-
-
-@functools.lru_cache(maxsize=65536)
-def normal(text):
-    """One spelling for LaTeX synonyms and decoration; spaces collapsed to one, not removed."""
-    if _INTEGER.fullmatch(text):
-        return text
-    text = text.replace("\\$", "$").replace("\\%", "%").replace("\\(", " ").replace("\\)", " ")
-    text = text.replace("\\[", " ").replace("\\]", " ")
-    if "\\" in text or any(mark in text for mark in "~{°−–"):
-        for pattern, new in _REPLACED:
-            text = pattern.sub(new, text)
-    text = " ".join(text.replace("$", " ").split())
-    return text.rstrip(".").strip() if not text.endswith("..") else text
-
-
-def _compact(text):
-    return _IDLE_SPACE.sub("", text)
+def _compare_expressions(a, b, decide):
+    if _WORDS.fullmatch(a) and len(a) > 2 or _WORDS.fullmatch(b) and len(b) > 2:
+        return False  # words against an expression
+    form_a, form_b = canonical.form(a), canonical.form(b)
+    if form_a and form_b and form_a.terms == form_b.terms:
+        return True
+    (rest_a, unit_a), (rest_b, unit_b) = split_unit(a), split_unit(b)
+    if unit_a or unit_b:
+        same = same_units(unit_a, unit_b)
+        return same and _compare(rest_a, rest_b, decide, MAX_DEPTH)
+    if form_a and form_b and form_a.exact and form_b.exact:
+        return False
+    return None if decide is None else decide(a, b)

@@ -1,6 +1,7 @@
-r"""The `math` verifier: find the final answer in a completion and compare it exactly with the gold answer.
+r"""The `math` verifier: find the final answer in a completion and compare it with the gold answer.
 
-    {"name": "math", "answer": "72"}            optional: "policy": "boxed" | "gsm8k" | "flex"
+    {"name": "math", "answer": "72"}
+    optional: "policy": "default" | "boxed" | "gsm8k" | "flex";  "symbolic": true | false
 
 Where the answer is looked for (after the end of thinking, `</think>`):
 
@@ -8,12 +9,19 @@ default   the last `\boxed{…}`; else what follows the last `#### `; else the l
           last "the answer is X"; else a final line `Result: X`; else, after `</think>`, a lone number
 boxed     the last `\boxed{…}` and nothing else
 gsm8k     the last number of the text, as in Tulu 3's GSM8K verifier
-flex      Tulu 3's MATH verifier: the last box or Minerva's "Final Answer: The final answer is X. I hope"; if there is
-          neither, the text between the last two `$`; one match is enough
+flex      Tulu 3's MATH verifier: the last box and Minerva's "Final Answer: The final answer is X. I hope"; if there is
+          neither, the text between the last two `$`. Where Tulu 3 is content if one of two matches is right, both must be
 
 An answer given in another way is no answer: score 0, reason "no answer". A box or tag that is never closed is an
-unfinished answer. "The answer is 12, but 13 is possible too" is not 12. How answers are compared: `answers.py`.
-Text answers work too: with `"answer": "afd"`, "The answer is afd." scores 1; letter case counts.
+unfinished answer. Of several answers the last one counts if text between them says why ("Wait, …"); answers with nothing
+but "or", "and", "maybe", punctuation between them are one answer, their list: `\boxed{12} or \boxed{13}` is neither 12
+nor 13, "12, but 13 is possible too" is not 12.
+
+How answers are compared: exactly, `answers.py`. Where that does not decide (functions, roots of sums), computer algebra
+does, `symbolic.py`, if the extra `[math]` is installed; `"symbolic": false` never asks it, `true` refuses to grade without
+it. The detail names it (`"by": "symbolic"`) where it decided, and a reason where no decision could be had: then the
+score is 0. That holds too for a gold answer that only computer algebra could read; one that nothing can match (empty, a
+box never closed, too long) is an error. Text answers work: with `"answer": "afd"`, "The answer is afd." scores 1.
 """
 
 from __future__ import annotations
@@ -22,19 +30,32 @@ import functools
 import re
 from typing import NamedTuple
 
-from pt_tools.rewards import answers
+from pt_tools.rewards import answers, symbolic
 
 POLICIES = ("default", "boxed", "gsm8k", "flex")
+KEYS = {"name", "key", "answer", "policy", "symbolic"}
 MAX_TEXT = 1_000_000  # characters; a longer completion is hostile, not an answer
 
 # A few words may stand between ("the answer to the question is"); bounded, so that matching stays linear.
-_ANSWER_IS = re.compile(r"\banswer\b[*_]{0,3}(?: [a-z' ]{0,60}?)?[*_ ]{0,4}(?:\bis\b|\bare\b|:|=)[*_ :=]*", re.I)
+_ANSWER_IS = re.compile(
+    r"\banswer\b[*_]{0,3}(?: [a-z' ]{0,60}?)?[*_ ]{0,4}(?:\bis\b|\bare\b|:|=)[*_ :=]*"
+    r"|^[#*_ ]{1,8}(?:the )?(?:final )?answer[*_ ]{0,4}\n", re.I | re.M)  # fmt: skip
 _RESULT = re.compile(r"[*_# ]*(?:final )?result[*_ ]*(?::|=|\bis\b)[*_ :=]*", re.I)
 _MINERVA = re.compile(r"final answer:? the final answer is(.{1,2000}?)\. i hope", re.I | re.S)
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*(\{|[-+]?[0-9A-Za-z.]+)")
 _BRACE = re.compile(r"\\.|[{}]", re.S)  # an escaped brace is a character of the answer
-_SENTENCE_END = re.compile(r"(?<!\\)[.!?](?=\s|$)|\s+(?:because|since)\b")
+_SENTENCE_END = re.compile(r"(?<!\\)[.!?](?=\s|$|\*|\$)|\s+(?:because|since)\b")
 _NUMBER = re.compile(r"(?:(?<![0-9A-Za-z)\]}])[-+])?(?:[0-9][0-9,]*(?:\.[0-9]+)?|\.[0-9]+)", re.A)
+# What may stand between answers that are offered together, and what opens a second thought behind one.
+_OFFERED = re.compile(
+    r"(?:[\s$,;:.()\[\]*_&/-]|\\[()\[\],;:! ]|\\(?:text|mathrm|quad|qquad)(?![A-Za-z])|[{}]|</?answer>|answer|\d[.)]"
+    r"|(?:and|or|also|maybe|perhaps|possibly|alternatively|else|either|otherwise|is|are|could|may|might|be|possible|too"
+    r"|but|as|well|it|the|another|option|candidate|x|y|z|n)(?![a-z]))*", re.I)  # fmt: skip
+_SECOND_THOUGHT = re.compile(
+    r"[\s$,)\].*]*(?:\\[)\]])?[\s,]*\(?(?:(?:and/)?or|alternatively|(?:but|though) (?:it )?(?:maybe|perhaps|possibly|could be|might be))"
+    r"\s+(?:maybe |perhaps |possibly |else |it is |it could be |even )?[\\($]*-?([0-9]\S{0,30})"
+    r"|[\s$,)\].*]*(?:but|though)\s+[\\($]*-?([0-9]\S{0,30}) (?:is|may|might|could)", re.I)  # fmt: skip
+_NEAR = 60  # characters between offered answers
 
 
 class Found(NamedTuple):
@@ -45,22 +66,48 @@ class Found(NamedTuple):
 
 
 def check(spec):
-    """ValueError(reason) if the gold answer is missing or unusable, or the policy is unknown."""
+    """ValueError(reason) if the gold answer is missing or unusable, or a setting is unknown."""
     if spec.get("policy", "default") not in POLICIES:
         raise ValueError(f"unknown policy {spec['policy']!r}; known are {', '.join(POLICIES)}")
+    if not spec.keys() <= KEYS:
+        raise ValueError(f"unknown key {min(spec.keys() - KEYS)!r} in a math verifier")
+    if spec.get("symbolic") not in (None, True, False):
+        raise ValueError("symbolic must be true or false")
+    if spec.get("symbolic") and not symbolic.available():
+        raise ValueError("symbolic answers need the extra [math]: pip install 'pt-tools[math]'")
     gold(spec.get("answer"))
 
 
 def grade(spec, completion):
-    """(1.0 or 0.0, {"answer": …} or {"answer": …, "reason": …})."""
+    """(1.0 or 0.0, {"answer": …} or {"answer": …, "reason": …}, with "by": "symbolic" where computer algebra decided)."""
     right = gold(spec["answer"])
     candidates = find(completion["text"], spec.get("policy", "default"))
     if isinstance(candidates, str):
         return 0.0, {"reason": candidates}
-    shown = {"answer": candidates[-1].answer[:200]}
-    if any(answers.equal(found.answer, right) for found in candidates):
-        return 1.0, shown
-    return 0.0, {**shown, "reason": "wrong answer"}
+    detail = {"answer": candidates[-1].answer[:200]}
+    for found in candidates:
+        same, more = _compare(found.answer, right, spec.get("symbolic") is not False)
+        if not same:
+            return 0.0, {**detail, **more}
+        detail.update(more)
+    return 1.0, detail
+
+
+def _compare(answer, right, may_ask):
+    """(equal, what the detail says about it)."""
+    same = answers.compare(answer, right)
+    if same is not None:
+        return same, {} if same else {"reason": "wrong answer"}
+    if not may_ask:
+        return False, {"reason": "undecided without computer algebra"}
+    same, reason = symbolic.decide(answer, right)
+    decided = same or reason == symbolic.WRONG
+    return same, {**({"reason": reason} if reason else {}), **({"by": "symbolic"} if decided else {})}
+
+
+def versions():
+    """{package: version} of what verdicts depend on beside this package."""
+    return symbolic.versions()
 
 
 def well_formed(spec, completion):
@@ -146,25 +193,52 @@ def _last_number(text, thought):
 
 
 def _flex(text, thought):
-    found = [_boxed(text)]
-    for match in _MINERVA.finditer(text):
-        found.append(Found(match.group(1), match.end()))
+    boxed, minerva = _boxed(text), None
+    for minerva in _MINERVA.finditer(text):
+        pass
+    found = [boxed, minerva and Found(minerva.group(1), minerva.end())]
     if not any(found):
         parts = text.rsplit("$", 2)
         found = [Found(parts[1], len(text) - len(parts[2]))] if len(parts) == 3 else []
-    return [found[0], *found[1:][-1:]] if found else []
+    return found
 
 
 _FINDERS = {"default": _default, "boxed": _boxed_only, "gsm8k": _last_number, "flex": _flex}
 
 
-def _last_box_start(text):
-    return max(text.rfind("\\boxed"), text.rfind("\\fbox"))
+def _last_box_start(text, end=None):
+    return max(text.rfind("\\boxed", 0, end), text.rfind("\\fbox", 0, end))
 
 
 def _boxed(text):
-    r"""The content of the last \boxed{…} (or \boxed 5), None if it is not there or never closed."""
-    start = _last_box_start(text)
+    r"""The content of the last \boxed{…} (or \boxed 5), with those it is offered with; None without a closed box."""
+    last = _box_at(text, _last_box_start(text))
+    if not last:
+        return None
+    offered, start = [last.answer], _last_box_start(text)
+    while len(offered) < 10 and (earlier := _last_box_start(text, start)) >= 0:
+        box = _box_at(text, earlier)
+        if not box or not 0 <= start - box.end <= _NEAR or not _OFFERED.fullmatch(text, box.end, start):
+            break
+        offered.append(box.answer)
+        start = earlier
+    return Found(_together(offered[::-1], text, last.end), last.end)
+
+
+def _together(offered, text, end):
+    """One answer of those offered together, and of a second thought behind them."""
+    different = [one for n, one in enumerate(offered) if not any(_alike(one, other) for other in offered[:n])]
+    thought = _SECOND_THOUGHT.match(text, end, end + 2 * _NEAR)
+    if thought:
+        different.append(thought.group(1) or thought.group(2))
+    return " or ".join(different) if len(different) > 1 else different[0]
+
+
+def _alike(a, b):
+    return len(a) <= answers.MAX_LENGTH and len(b) <= answers.MAX_LENGTH and answers.equal(a, b)
+
+
+def _box_at(text, start):
     opening = _BOX.match(text, start) if start >= 0 else None
     if not opening:
         return None
@@ -195,13 +269,24 @@ def _tagged(text):
     opening = text.rfind("<answer>", 0, max(closing, 0))
     if opening < 0:
         return None
-    return Found(text[opening + len("<answer>") : closing].strip(), closing + len("</answer>"))
+    found = Found(text[opening + len("<answer>") : closing].strip(), closing + len("</answer>"))
+    earlier = text.rfind("</answer>", 0, opening)
+    if 0 <= earlier and opening - earlier <= _NEAR and _OFFERED.fullmatch(text, earlier, opening):
+        start = text.rfind("<answer>", 0, earlier) + len("<answer>")
+        return Found(_together([text[start:earlier].strip(), found.answer], text, found.end), found.end)
+    return Found(_together([found.answer], text, found.end), found.end)
+
+
+_OR_THE = re.compile(r"\bor\b[a-z, ]{0,20}$", re.I)
 
 
 def _answer_is(text):
-    last = None
-    for last in _ANSWER_IS.finditer(text):
-        pass
+    """The last "the answer is X"; with "… or the answer is Y", the whole offer."""
+    previous = last = None
+    for match in _ANSWER_IS.finditer(text):
+        previous, last = last, match
+    if previous and _OR_THE.search(text, max(0, last.start() - 30), last.start()) and last.start() - previous.end() < 200:
+        return Found(text[previous.end() : last.end()] + _statement(text, last.end()).answer, last.end())
     return last and _statement(text, last.end())
 
 
@@ -212,10 +297,13 @@ def _result_line(text):
     return marker and _statement(text, marker.end())
 
 
+_LEAD = re.compile(r"(?:\s|\\\[|\\\(|\$\$?(?=\s))*")
+
+
 def _statement(text, start):
     """The rest of the sentence at `start`; if the line ends there, of the next line with text."""
-    start += len(text[start:]) - len(text[start:].lstrip())
-    line = text[start:].partition("\n")[0]
+    start = _LEAD.match(text, start).end()
+    line = text[start : text.find("\n", start) % (len(text) + 1)]
     ends = _SENTENCE_END.finditer(line)
     # the full stop of \text{sq. units} ends no sentence
     stop = next((end for end in ends if line.count("{", 0, end.start()) <= line.count("}", 0, end.start())), None)

@@ -1,0 +1,146 @@
+r"""Rational numbers as people write them, with units: 1,000 · 0.5 · 3/4 · \frac34 · 1 1/2 · 1.5e3 · 0.\overline{3} · $5 · 36 pencils."""
+
+from __future__ import annotations
+
+import functools
+import re
+from fractions import Fraction
+
+from pt_tools.rewards.spelling import CURRENCY
+
+MAX_EXPONENT = 1000
+
+_DIGITS = r"(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)"
+_DECIMAL = rf"(?:{_DIGITS}(?:\.[0-9]*)?|\.[0-9]+)"
+_EXPONENT = r"([-+]?[0-9]{1,4})"
+_PLAIN = re.compile(rf"([-+]?)({_DECIMAL})(?:[eE]{_EXPONENT}|(?:\*|\\times|\\cdot)10\^\{{?{_EXPONENT}\}}?)?")
+_RATIO = re.compile(rf"([-+]?)([-+]?{_DECIMAL})/([-+]?{_DECIMAL})")
+_FRAC = re.compile(rf"([-+]?)([0-9]*)\\frac\{{([-+]?{_DECIMAL})\}}\{{([-+]?{_DECIMAL})\}}")
+_MIXED = re.compile(r"([-+]?)([0-9]+) +([0-9]+)/([0-9]+)")
+_REPEATING = re.compile(r"([-+]?)([0-9]*)\.([0-9]*)\\overline\{([0-9]+)\}")
+_TWO_NUMBERS = re.compile(r"[0-9.] +(?:\.|(?![0-9]{3}(?![0-9]))[0-9])")  # "3 4" is not 34; "12 345" is 12345
+_WITH_UNIT = re.compile(r"(.*?[0-9A-Za-z})][.]?)(\s+|(?<=[0-9}.)]))(/?\s*[A-Za-z][A-Za-z./ -]*(?:\^\{?[23]\}?)?)")
+_ORDINAL = re.compile(r"([0-9]+)(?:st|nd|rd|th)")
+_PLACE = re.compile(r"[A-Za-z]+")
+
+# A unit of three letters or less must be one of these, or `2ab` would be 2.
+_SHORT_UNITS = frozenset("""m g s h l L cm mm km dm kg mg ml mL dl ft in yd mi lb lbs oz hr hrs min sec ms pm am mph kph km/h m/s
+    sq cu day men egg cup pen dog cat car box bag hat toy bus pie row way kid boy cow hen pig ant bee cap can jar tin ton gal
+    yr yrs rad Hz kW W J N V A C F K""".split())
+# Words after a number that are mathematics, quantities or a second thought, not a unit.
+_NOT_UNITS = frozenset("""or and but not to if maybe perhaps possibly than about approximately plus minus times over is are an
+    no pi sin cos tan sec csc cot log ln exp sqrt theta alpha beta gamma delta infinity infty mod hundred thousand million
+    billion trillion dozen half third quarter one two three four five six seven eight nine ten eleven twelve zero though
+    although otherwise either alternatively unless also nearly almost roughly around wait wrong yes thirteen fourteen fifteen
+    sixteen seventeen eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety negative squared cubed factorial
+    frac""".split())
+_ONES = """zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen
+    eighteen nineteen twenty""".split()
+_WORDS = {word: Fraction(n) for n, word in enumerate(_ONES)}
+
+
+@functools.lru_cache(maxsize=65536)
+def quantity(text):
+    """(value, unit) of a normal form; value None if it is not one rational number. A percent sign is the unit "%"."""
+    if not text.isascii() or CURRENCY in text:
+        text, currency = _without_currency(text)
+        value, unit = quantity(text) if text and currency else (rational(text), "")
+        return value, unit or currency
+    value = rational(text)
+    if value is not None:
+        return value, ""
+    if text.lower() in _WORDS:
+        return _WORDS[text.lower()], ""
+    number, unit = split_unit(text)
+    return (rational(number), unit) if unit else (None, "")
+
+
+def _without_currency(text):
+    for sign, name in ((CURRENCY, "dollars"), ("€", "euros"), ("£", "pounds"), ("₹", "rupees")):
+        if sign in text:
+            return text.replace(sign, "", 1).replace("- ", "-").strip(), name
+    return text, ""
+
+
+@functools.lru_cache(maxsize=65536)
+def split_unit(text):
+    """(rest, unit) of a normal form; unit "" if it ends in none."""
+    if text.endswith("%"):
+        return text[:-1].rstrip(), "%"
+    match = _WITH_UNIT.fullmatch(text) if text[-1:].isalnum() or text[-1:] in ".}" else None
+    unit = match.group(3).strip() if match else ""
+    if unit.lower() in ("percent", "per cent"):
+        return match.group(1), "%"
+    if not unit or not _is_unit(unit, match.group(2) == "", match.group(1)):
+        return text, ""
+    return match.group(1), unit
+
+
+def same_units(a, b):
+    """True if two units are the same, up to case and a plural's ending, or one is missing."""
+    return not a or not b or bool(_forms(a) & _forms(b))
+
+
+def rational(text):
+    """Fraction of one written number, None for anything else."""
+    if not text or text[-1] not in "0123456789.}htd":
+        return None
+    if match := _MIXED.fullmatch(text):
+        sign, whole, top, bottom = match.groups()
+        return _signed(sign, int(whole) + Fraction(int(top), int(bottom))) if int(bottom) else None
+    if _TWO_NUMBERS.search(text):
+        return None
+    text = text.replace(" ", "")
+    if match := _PLAIN.fullmatch(text):
+        sign, digits, *exponents = match.groups()
+        exponent = int(next((e for e in exponents if e), "0"))
+        if not exponent:
+            return _signed(sign, _decimal(digits))
+        return _signed(sign, _decimal(digits) * Fraction(10) ** exponent) if abs(exponent) <= MAX_EXPONENT else None
+    if match := _RATIO.fullmatch(text):
+        sign, top, bottom = match.groups()
+        return _divided(sign, 0, _decimal(top), _decimal(bottom))
+    if match := _FRAC.fullmatch(text):
+        sign, whole, top, bottom = match.groups()
+        return _divided(sign, int(whole or 0), _decimal(top), _decimal(bottom))
+    if match := _REPEATING.fullmatch(text):
+        sign, whole, fixed, period = match.groups()
+        repeated = Fraction(int(period), 10 ** len(fixed) * (10 ** len(period) - 1))
+        return _signed(sign, _decimal(f"{whole or 0}.{fixed}") + repeated)
+    match = _ORDINAL.fullmatch(text)
+    return Fraction(int(match.group(1))) if match else None
+
+
+def _is_unit(unit, joined, number):
+    words = _PLACE.findall(unit)
+    known = [word in _SHORT_UNITS or unit in _SHORT_UNITS for word in words]
+    if len(words) > 4 or any(word.lower() in _NOT_UNITS for word in words):
+        return False
+    if len(words[0]) == 1 and (len(words) == 1 or joined) and number[-1:] not in "0123456789.":
+        return False  # `2\sqrt{3} m` may be a product with the variable m
+    if joined:
+        return known[0]
+    return all(short or len(word) > 3 or n for n, (short, word) in enumerate(zip(known, words)))
+
+
+@functools.lru_cache(maxsize=4096)
+def _forms(unit):
+    """A unit as it is and without a plural's ending."""
+    unit = unit.lower().rstrip(".")
+    return frozenset((unit, unit.removesuffix("s"), unit.removesuffix("es")))
+
+
+def _divided(sign, whole, top, bottom):
+    return _signed(sign, whole + top / bottom) if bottom else None
+
+
+def _signed(sign, value):
+    return -value if sign == "-" else value
+
+
+def _decimal(digits):
+    whole, _, part = digits.replace(",", "").partition(".")
+    if not part:
+        return Fraction(int(whole or "0"))
+    sign = -1 if whole.startswith("-") else 1
+    return Fraction(sign * int((whole.lstrip("+-") + part) or "0"), 10 ** len(part))
