@@ -54,26 +54,25 @@ class RewardModel(_Scorer):
             raise BadModel(f"a reward model has one output, this one has {self.model.config.num_labels}", self.where)
         config = self.model.config.get_text_config()
         config.use_cache, self.pad = False, config.pad_token_id
-        models.check_ids(self.model, [[self.pad or 0]], self.where)
-        self.batch_size = 1 if self.pad is None else max(1, batch_size)
+        padded = self.pad is not None and 0 <= self.pad < self.model.get_input_embeddings().num_embeddings
+        self.batch_size = max(1, batch_size) if padded else 1
         self.context = min(rollout.context_length(self.model), self.tok.model_max_length)
 
     def score(self, records):
         """Write `scores[name]`, or `errors[name]`, of every completion, in place."""
         places = [(record, completion) for record in records for completion in record["completions"]]
-        found = self._rewards([lambda r=record, c=completion: self._completion_ids(r, c) for record, completion in places])
-        for (_, completion), (reward, reason) in zip(places, found):
+        for (_, completion), (reward, reason) in zip(places, self._rewards(self._completion_ids, places)):
             (key,) = self.keys
             verdict = rewards.Verdict({key: reward}) if reason is None else rewards.Verdict(errors={key: reason})
             rewards.put(completion, verdict)
 
     def pairs(self, records):
-        """[(reward of chosen, reward of rejected, None)] of preference records; a number is None where it failed.
+        """[(reward of chosen, reward of rejected, reason)] of preference records; a number that failed is None.
 
-        Then the third is the reason.
+        The reason is None unless one did.
         """
         sides = [(record, side) for record in records for side in ("chosen", "rejected")]
-        found = self._rewards([lambda r=record, s=side: self._pair_ids(r, s) for record, side in sides])
+        found = self._rewards(self._pair_ids, sides)
         return [(a, b, why or also) for (a, why), (b, also) in zip(found[::2], found[1::2])]
 
     def _completion_ids(self, record, completion):
@@ -86,13 +85,13 @@ class RewardModel(_Scorer):
         answer = record[side] if "prompt" in record else record[side][len(prompt) :]
         return encode(self.tok, prompt, answer, record.get("tools"))
 
-    def _rewards(self, encodings):
-        """[(reward, None) or (None, reason)] of what the functions `encodings` give as token ids."""
-        rows, found = [], [None] * len(encodings)
-        for number, encoding in enumerate(encodings):
+    def _rewards(self, ids_of, items):
+        """[(reward, None) or (None, reason)] of the items; `ids_of(*item)` gives token ids or raises for what it holds."""
+        rows, found = [], [None] * len(items)
+        for number, item in enumerate(items):
             stop.check()
             try:
-                ids = encoding()
+                ids = ids_of(*item)
                 if len(ids) > self.context:
                     raise ValueError(f"{len(ids)} tokens, the context of the reward model is {self.context}")
                 rows.append((len(ids), number, ids))
