@@ -1,133 +1,210 @@
-"""pt-eval: pass rates with confidence bounds, from scored records or from prompts and a model."""
+"""pt-eval: pass rates with confidence bounds, from scored records, from prompts and a model, or of a reward model."""
 
 from dataclasses import dataclass
 
 from pt_tools import options
 from pt_tools.cli import command
-from pt_tools.errors import BadData, Usage, printable
+from pt_tools.errors import BadData, Usage
 from pt_tools.options import opt
 
 EXAMPLES = [
     "pt-eval scored.jsonl",
-    "pt-eval heldout.jsonl -m sft/ -n 4 --k 4 -o sft.eval.json",
-    "pt-sample heldout.jsonl -m sft/ -n 16 | pt-score --verify | pt-eval --k 1,4,16 --json",
+    "pt-eval heldout.jsonl -m sft/ -n 4 --k 4 --majority 4 -o sft.eval.json",
+    "pt-sample heldout.jsonl -m sft/ -n 16 | pt-score --verify | pt-eval --k 1,4,16 --majority 16 --json",
     "pt-eval dpo.rated.jsonl --against sft.rated.jsonl",
+    "pt-eval pairs.jsonl --reward-model rm/",
 ]
 
 
 @dataclass(frozen=True)
-class Config(options.Input, options.Output, options.Sampling, options.Device, options.Common):
+class Config(options.Verifying, options.Input, options.Output, options.Sampling, options.Device, options.Common):
     model: str | None = opt(
         None, "Sample this model's answers to the prompts and verify them.", short="-m", metavar="MODEL", input=True
     )
     samples: int = opt(1, "With -m: completions per prompt.", short="-n", least=1)
     seed: int = opt(0, "With -m: seed of the sampling.", least=0)
-    batch_size: int = opt(256, "With -m: completions in flight.", least=1)
+    batch_size: int = opt(256, "With a model: completions in flight.", least=1)
+    reward_model: str | None = opt(
+        None, "Score preference pairs with this reward model and report how often it prefers the chosen answer.",
+        metavar="DIR", input=True,
+    )  # fmt: skip
     k: str | None = opt(None, "Also report pass@k for these k (unbiased).", metavar="K,…")
-    against: str | None = opt(
-        None, "Also report how often the rewards beat those of this file's same prompts.", metavar="FILE", input=True
+    majority: str | None = opt(
+        None, "Also report maj@k for these k: how often the most frequent of k answers is correct.", metavar="K,…"
     )
+    by: str = opt("domain", "Report by this field of the records.", choices=("domain", "source"))
+    interval: str = opt("wilson", "How 95 % bounds are made.", choices=("wilson", "bootstrap"))
+    against: str | None = opt(
+        None, "Also report the gain in pass@1, and how often the rewards win, over this file's same prompts.",
+        metavar="FILE", input=True,
+    )  # fmt: skip
 
 
 @command("pt-eval", Config, reads="scored records, or prompts", writes="report", examples=EXAMPLES)
 def main(cfg, job):
     """Report pass@1 by domain and its mean over domains.
 
-    Bounds are 95 % over prompts: the samples of one prompt count together. Wilson intervals with the effective number
-    of prompts; the mean is the unweighted mean over domains. Completions whose grader failed are left out and
-    counted. With -o the JSON report goes to that file.
+    Completions whose grader failed are left out and counted. Bounds are 95 % over prompts: samples of one prompt, and
+    records that repeat a prompt, count together. They are Wilson's with the effective number of prompts, or, with
+    --interval bootstrap, BCa over 2,000 seeded resamples of the prompts. The mean is the unweighted mean over domains.
+
+    maj@k is the exact expectation over k of the n samples. A vote is the answer that the verifier extracted, or the whole
+    text where it extracts none; a completion without answer casts no vote, and answers that tie win with equal
+    probability. mean@n is the mean reward of all n samples. Records with instructions to follow are also reported strict
+    and loose, by prompt and by instruction.
+
+    --against compares prompts of the same id: the difference of pass@1 with its bounds and the p-value of a two-sided
+    sign-flip test over prompts (McNemar's exact test for single samples; p-values are not corrected for the number of
+    domains).
+
+    With -m all prompts are held in memory. The report holds the protocol: sampling, models, template, verifiers, data.
+    With -o it goes to that file as JSON.
     """
-    ks = _ks(cfg)
-    if not cfg.model:
-        _refuse_unused(cfg)
+    ks = _ks(cfg, "k"), _ks(cfg, "majority")
+    _refuse_unused(cfg)
     if cfg.out is None:
-        report = _evaluate(cfg, job, ks)
+        report = _evaluate(cfg, job, *ks)
     else:
-        report = _kept(cfg, job, lambda: _evaluate(cfg, job, ks))
+        report = _kept(cfg, job, lambda: _evaluate(cfg, job, *ks))
     _show(report, cfg.json)
 
 
-def _ks(cfg):
+def _ks(cfg, name):
+    """The whole numbers of --k or --majority."""
+    given, flag = getattr(cfg, name), options.flag(name)
     try:
-        ks = sorted({int(word) for word in (cfg.k or "").split(",") if word.strip()})
+        ks = sorted({int(word) for word in (given or "").split(",") if word.strip()})
     except ValueError:
-        raise Usage(f"--k: {cfg.k!r} is no list of whole numbers") from None
-    if ks and ks[0] < 1:
-        raise Usage("--k: k must be at least 1")
+        raise Usage(f"{flag}: {given!r} is no list of whole numbers") from None
+    if given is not None and (not ks or ks[0] < 1):
+        raise Usage(f"{flag}: k must be at least 1")
     if cfg.model and ks and ks[-1] > cfg.samples:
-        raise Usage(f"--k {ks[-1]} needs at least -n {ks[-1]}")
+        raise Usage(f"{flag} {ks[-1]} needs at least -n {ks[-1]}")
     return ks
 
 
 def _refuse_unused(cfg):
+    if cfg.model and cfg.reward_model:
+        raise Usage("-m and --reward-model: a run evaluates one of them")
+    sampling = (*options.fields(options.Sampling), *options.fields(options.Verifying), "samples", "seed")
+    computing = (*options.fields(options.Device), "batch_size")
+    unused = [] if cfg.model else [(name, "-m: nothing is sampled here") for name in sampling]
+    if not cfg.model and not cfg.reward_model:
+        unused += [(name, "-m or --reward-model: no model is used here") for name in computing]
+    if cfg.reward_model:
+        unused = [(name, "completions: here are pairs") for name in (*sampling, "k", "majority", "against")]
     fields = options.fields(cfg)
-    for name in (*options.fields(options.Sampling), *options.fields(options.Device), "samples", "seed", "batch_size"):
+    for name, where in unused:
         if getattr(cfg, name) != fields[name].default:
-            raise Usage(f"{options.flag(name)} is of use only with -m: nothing is sampled here")
+            raise Usage(f"{options.flag(name)} is of use only with {where}")
 
 
-def _evaluate(cfg, job, ks):
+def _evaluate(cfg, job, ks, majority):
     """The whole report as a dict."""
-    from pt_tools.rewards import evaluate
+    from pt_tools.rewards import evaluate, evaluate_pairs, evaluate_protocol
 
-    tally = evaluate.Tally(ks)
-    for record, where in _sampled(cfg, job) if cfg.model else ((record, job.records.where) for record in job.records):
+    protocol = evaluate_protocol.Protocol()
+    if cfg.reward_model:
+        tally = evaluate_pairs.Pairs(cfg.by, cfg.interval)
+        _add_pairs(cfg, job, tally, protocol)
+    else:
+        tally = evaluate.Tally(ks, majority, cfg.by, cfg.interval)
+        _add_records(cfg, job, tally, protocol)
+    try:
+        report = tally.report()
+    except ValueError as reason:
+        raise BadData(str(reason)) from None
+    report["protocol"] = _protocol(protocol, cfg, job.records.files, cfg.model or cfg.reward_model)
+    if report["extra"]["repeated_prompts"]:
+        job.say(f"{report['extra']['repeated_prompts']} records repeat a prompt; the bounds count it once")
+    if cfg.against:
+        report["extra"]["against"] = _against(cfg, job, tally, report["protocol"])
+    job.final.update(mean=report["mean"])
+    return {**report, "rows": job.rows.as_dict()}
+
+
+def _add_records(cfg, job, tally, protocol):
+    for record, where in _records(cfg, job):
         try:
             graded = tally.add(record)
         except ValueError as reason:
             job.records.reject(str(reason), record, where)
             continue
+        protocol.add(record)
         job.rows.add("out")
         if not graded:
             job.rows.add("masked", 1, "no completion could be graded")
+
+
+def _records(cfg, job):
+    if not cfg.model:
+        return ((record, job.records.where) for record in job.records)
+    from pt_tools import evaluation
+    from pt_tools.rewards import added
+
     try:
-        report = tally.report()
-        if cfg.against:
-            report["extra"]["against"] = evaluate.win_rates(tally.seen, _others(cfg.against))
+        added.configure(cfg.verifier, cfg.unsafe_local)
     except ValueError as reason:
-        raise BadData(str(reason)) from None
-    job.final.update(mean=report["mean"])
-    return {**report, "rows": job.rows.as_dict(), "sampling": _sampling(cfg)}
+        raise Usage(f"--verifier: {reason}") from None
+    return evaluation.sampled(cfg, job)
 
 
-def _others(path):
-    from pt_tools import stream
+def _add_pairs(cfg, job, pairs, protocol):
+    from pt_tools import evaluation, record as rec
 
-    return stream.read_jsonl(path)
-
-
-def _sampling(cfg):
-    names = ("model", "samples", "temperature", "top_p", "top_k", "max_new_tokens", "seed")
-    return {name: getattr(cfg, name) for name in names} if cfg.model else None
-
-
-def _sampled(cfg, job):
-    """(record, where) of every prompt, with completions sampled from the model and verified."""
-    from pt_tools import models, record as rec, rewards, rollout, tokens
-
-    models.set_threads(cfg)
-    device, dtype = models.device_and_dtype(cfg)
-    tok, model = models.load_tokenizer(cfg.model), models.load_model(cfg.model, device, dtype)
-    engine = rollout.LocalEngine(model, tokens.stop_ids(tok, model), models.pad_id(model, tok), cfg.batch_size)
-    sampling = rollout.Sampling(cfg.temperature, cfg.top_p, cfg.top_k, cfg.max_new_tokens, cfg.seed)
-    rows, prompts = [], []
-    for record in job.records:
+    for record, where, chosen, rejected, failure in evaluation.scored_pairs(cfg, job):
         try:
-            rewards.check(record)
-            rec.ensure_id(record)
-            ids = tokens.encode_prompt(tok, rec.prompt_of(record), record.get("tools"))
-            if not 0 < len(ids) < engine.context:
-                raise ValueError(f"the prompt has {len(ids)} tokens, the model's context is {engine.context}")
+            if failure is None:
+                pairs.add(record, chosen, rejected)
+            else:
+                rec.check(record)
         except ValueError as reason:
-            job.records.reject(str(reason), record)
+            job.records.reject(str(reason), record, where)
             continue
-        rows.append((record, job.records.where))
-        prompts.append(rollout.Prompt(record["id"], ids))
-    models.check_ids(model, [prompt.ids for prompt in prompts], cfg.model)
-    for (record, where), group in zip(rows, engine.sample(prompts, cfg.samples, sampling)):
-        record["completions"] = [{"text": rollout.text_of(tok, each), "finish": each.finish} for each in group]
-        rewards.score(record)
-        yield record, where
+        protocol.add(record)
+        job.rows.add("out")
+        if failure is not None:
+            job.rows.add("masked", 1, failure)
+
+
+def _protocol(protocol, cfg, files, model):
+    """The protocol of the records in `files`: what they say themselves, and what their manifests say of the grading."""
+    from pt_tools import job, outdir
+
+    more = {"inputs": {job.shown(path): outdir.file_digest(path) for path in files if path != "-"}, "interval": cfg.interval}
+    if cfg.reward_model:
+        more["reward_model"] = [outdir.identity(cfg.reward_model)]
+    made = [] if model else [outdir.read_manifest(path) for path in files if path != "-"]
+    graded = [manifest for manifest in made if manifest and "pt_tools" in manifest]
+    if graded:
+        more["graded_by"] = [{"pt-tools": each["pt_tools"], **each.get("final", {}).get("verifiers", {})} for each in graded]
+    return protocol.report(**more)
+
+
+def _against(cfg, job, tally, mine):
+    """The comparison with the other run; says what of the protocols differs."""
+    from pt_tools import stream
+    from pt_tools.rewards import evaluate, evaluate_against, evaluate_protocol
+
+    theirs, protocol = evaluate.Tally(by=cfg.by), evaluate_protocol.Protocol()
+    for number, record in enumerate(stream.read_jsonl(cfg.against), 1):
+        try:
+            theirs.add(record)
+        except ValueError as reason:
+            raise BadData(str(reason), f"{cfg.against}:{number}") from None
+        protocol.add(record)
+    other = _protocol(protocol, cfg, [cfg.against], None)
+    try:
+        found = evaluate_against.compare(tally, theirs)
+    except ValueError as reason:
+        raise BadData(str(reason), cfg.against) from None
+    differing = evaluate_protocol.differing(mine, other)
+    if differing:
+        job.say(f"the two runs differ in {'; '.join(differing)}")
+    if found["unmatched"]:
+        names = [name for side in found["unmatched_ids"].values() for name in side]
+        job.say(f"{found['unmatched']} prompts are in only one of the two files: {', '.join(map(str, names[:5]))}")
+    return {**found, "protocol": other, "differing": differing}
 
 
 def _kept(cfg, job, evaluate):
@@ -155,43 +232,11 @@ def _kept(cfg, job, evaluate):
 
 
 def _show(report, as_json):
-    import json
-    import sys
-
     if as_json:
+        import json
+
         print(json.dumps(report, ensure_ascii=False))
         return
-    header, *lines = _table(report)
-    if sys.stdout.isatty():
-        from rich import box, console, table, text
+    from pt_tools.rewards import evaluate_table
 
-        shown = table.Table(*header, box=box.SIMPLE)
-        for line in lines:
-            shown.add_row(*map(text.Text, line))  # a domain's name is no markup
-        console.Console().print(shown)
-        return
-    widths = [max(map(len, column)) for column in zip(header, *lines)]
-    for line in (header, *lines):
-        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip())
-
-
-def _table(report):
-    """Header and lines of text: one line a domain, then their mean, then the win rates."""
-    domains, extra = report["domains"], report["extra"]
-    ks = [name for name in extra if name.startswith("pass@")]
-    lines = [["domain", "prompts", "pass@1", "95 %", *ks]]
-    for name, part in domains.items():
-        lines.append([printable(name), str(part["n"]), *_cells(part), *(f"{part[k]['mean']:.3f}" for k in ks)])
-    prompts = str(sum(part["n"] for part in domains.values()))
-    lines.append(["mean", prompts, *_cells(report["mean"]), *(f"{extra[k]['mean']:.3f}" for k in ks)])
-    for name, part in _win_lines(extra.get("against")):
-        lines.append([f"win rate {printable(name)}", str(part.get("n", "")), *_cells(part), *("" for _ in ks)])
-    return lines
-
-
-def _win_lines(against):
-    return [*against["domains"].items(), ("mean", against["mean"])] if against else []
-
-
-def _cells(part):
-    return [f"{part['mean']:.3f}", f"{part['low']:.3f}-{part['high']:.3f}"]
+    print("\n".join(evaluate_table.text(report)))
