@@ -1,0 +1,228 @@
+"""Runs a submission against its tests: what goes into the jails, what comes out, and the comparison out here.
+
+Every function returns (passed: list of bool, reason or None). Failed and NoSandbox are the grader's own failures.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import select
+import time
+
+from pt_tools.errors import printable
+from pt_tools.rewards import sandbox
+from pt_tools.rewards.jail import values
+from pt_tools.rewards.sandbox import Ended, Failed, Late
+
+MAX_REASON = 300
+MIN_OUTPUT = 2**20  # bytes that a program may write, or twice what is expected
+EXIT_S = 5.0  # for a process that has closed its pipe to end by itself
+REL_TOL, ABS_TOL = 1e-6, 1e-9
+
+
+def run_tests(plan, texts, tier):
+    """Asserts: the tests run in one jail, the submission in another; every value that crosses is plain."""
+    passed, deadline = [], time.monotonic() + plan.timeout_s
+    with sandbox.start(plan.limits, tier) as solution:
+        reason = _load(solution, texts, deadline)
+        if reason:
+            return passed, reason
+        with sandbox.start(plan.limits, tier) as tester:
+            order = {"role": "tester", "names": plan.names, "modules": plan.modules, "given": plan.given,
+                     "setup": plan.setup, "tests": plan.tests, "all": plan.fraction}
+            reason = None
+            try:
+                tester.send(values.dumps(order), deadline)
+                while len(passed) < len(plan.tests):
+                    report = _next_report(tester, solution, deadline)
+                    passed.append(report[0] == "pass")
+                    if not passed[-1]:
+                        reason = reason or clean(f"wrong: test {len(passed)}: {report[1]}")
+                        if not plan.fraction:
+                            break
+            except Late:
+                reason = reason or f"timeout: test {len(passed) + 1}"
+            except Lost as lost:
+                reason = reason or f"{lost}: test {len(passed) + 1}"
+            except Ended:
+                raise Failed(f"the tests' own process died ({tester.close()})") from None
+    return passed, reason
+
+
+class Lost(Exception):
+    """The submission's process has ended; the text says how."""
+
+
+def _next_report(tester, solution, deadline):
+    """Carry the tester's questions to the submission and the answers back, until the tester reports on a test."""
+    while True:
+        frame = tester.receive(deadline)
+        if not frame.startswith(b"?"):
+            return values.loads(frame)
+        tester.send(_answer(solution, frame[1:], deadline), deadline)
+
+
+def _answer(solution, frame, deadline):
+    try:
+        solution.send(frame, deadline)
+        return solution.receive(deadline)
+    except Ended:
+        raise Lost(_how(solution)) from None
+
+
+def _load(solution, texts, deadline):
+    """Hand over the program -> None, or why it could not be loaded."""
+    try:
+        answer = values.loads(_answer(solution, values.dumps({"role": "solution", "texts": texts}), deadline))
+        return None if answer == ["ok", None] else clean(f"import: {answer[2]}")
+    except Late:
+        return "timeout: import"
+    except Lost as lost:
+        return f"{lost}: import"
+    except (values.NotPlain, TypeError, IndexError, KeyError):
+        return "import: no answer"
+
+
+def _how(jail):
+    """How a jailed process ended, in words; it has closed its pipe."""
+    jail.wait(time.monotonic() + EXIT_S)
+    ended = jail.close()
+    if "over" in ended:
+        return "killed: disk"
+    return f"exit {ended['exit']}" if "exit" in ended else f"killed: signal {ended['signal']}"
+
+
+def run_calls(plan, texts, tier):
+    """Calls of the entry point, compared here (`same`)."""
+    passed, reason, deadline = [], None, time.monotonic() + plan.timeout_s
+    with sandbox.start(plan.limits, tier) as solution:
+        reason = _load(solution, texts, deadline)
+        if reason:
+            return passed, reason
+        for call in plan.calls:
+            failure, over = _one_call(solution, plan.names[0], call, deadline)
+            passed.append(failure is None)
+            reason = reason or failure and clean(f"{failure}: test {len(passed)}")
+            if failure and (over or not plan.fraction):
+                break
+    return passed, reason
+
+
+def _one_call(solution, name, call, deadline):
+    """(None or why it failed, whether the process is of no more use)."""
+    request = values.dumps(["call", name, None, call["args"], {}])
+    try:
+        status, *rest = values.loads(_answer(solution, request, deadline))
+        if status != "ok":
+            return str(rest[1]), False
+        return None if same(rest[0], call["expected"]) else "wrong", False
+    except Late:
+        return "timeout", True
+    except Lost as lost:
+        return str(lost), True
+    except (values.NotPlain, TypeError, ValueError, IndexError) as error:
+        return f"no plain value ({error})", False
+
+
+def same(got, expected):
+    """Whether a returned value is what JSON expects: tuples count as lists and keys as their strings; true is not 1;
+    numbers are equal, or, where one is a float, within 1e-6 of the larger or within 1e-9."""
+    if isinstance(expected, bool) or isinstance(got, bool) or expected is None or got is None:
+        return got is expected
+    if isinstance(expected, list):
+        return isinstance(got, (list, tuple)) and len(got) == len(expected) and all(map(same, got, expected))
+    if isinstance(expected, dict):
+        if not isinstance(got, dict):
+            return False
+        named = {key if isinstance(key, str) else str(key): value for key, value in got.items()}
+        return named.keys() == expected.keys() and len(named) == len(got) and all(
+            same(named[key], expected[key]) for key in expected)
+    if isinstance(expected, str):
+        return isinstance(got, str) and got == expected
+    if not isinstance(got, (int, float)):
+        return False
+    if isinstance(got, int) and isinstance(expected, int):
+        return got == expected
+    try:
+        return math.isclose(got, expected, rel_tol=REL_TOL, abs_tol=ABS_TOL)
+    except OverflowError:
+        return False
+
+
+def run_stdio(plan, texts, tier):
+    """Main programs: what each prints for an input, compared here; every case is a process of its own."""
+    passed, reason, deadline = [], None, time.monotonic() + plan.timeout_s
+    for number, case in enumerate(plan.stdio, 1):
+        failure = _one_program(plan, texts[-1], case, tier, deadline)
+        passed.append(failure is None)
+        reason = reason or failure and clean(f"{failure}: test {number}")
+        if failure and (not plan.fraction or time.monotonic() > deadline):
+            break
+    return passed, reason
+
+
+def _one_program(plan, text, case, tier, deadline):
+    """None, or why the program failed on this input."""
+    stdin = os.memfd_create("stdin", os.MFD_CLOEXEC)
+    reading, writing = os.pipe2(os.O_CLOEXEC)
+    try:
+        with open(stdin, "wb", closefd=False) as file:
+            file.write(case["input"].encode("utf-8", "surrogatepass"))
+        os.lseek(stdin, 0, os.SEEK_SET)
+        with sandbox.start(plan.limits, tier, stdin, writing) as jail:
+            os.close(writing)
+            writing = None
+            jail.send(values.dumps({"role": "program", "texts": [text]}), deadline)
+            output = _read(reading, max(MIN_OUTPUT, 2 * len(case["output"])), deadline)
+            if output is None:
+                return "killed: too much output"
+            reason = _reason(jail, deadline)
+            if not jail.wait(deadline):
+                return "timeout"
+            return _verdict(output, reason, _how(jail), case["output"])
+    except Late:
+        return "timeout"
+    except Ended:
+        return "exit"
+    finally:
+        for fd in (stdin, reading, writing):
+            if fd is not None:
+                os.close(fd)
+
+
+def _verdict(output, reason, how, expected):
+    if how != "exit 0":
+        return reason if isinstance(reason, str) and how == "exit 1" else how
+    return None if lines(output.decode("utf-8", "replace")) == lines(expected) else "wrong"
+
+
+def _reason(jail, deadline):
+    """What the process says about its end; nothing depends on it."""
+    try:
+        return values.loads(jail.receive(deadline))
+    except (Ended, values.NotPlain):
+        return None
+
+
+def _read(fd, most, deadline):
+    """Everything until the pipe is closed; None if that is more than `most` bytes. Late."""
+    poll, parts = select.poll(), bytearray()
+    poll.register(fd, select.POLLIN)
+    while len(parts) <= most:
+        if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
+            raise Late
+        block = os.read(fd, 2**18)
+        if not block:
+            return bytes(parts)
+        parts += block
+    return None
+
+
+def lines(text):
+    """A text's lines without white space at their ends and without empty lines at the end."""
+    return "\n".join(line.rstrip() for line in text.rstrip().replace("\r\n", "\n").split("\n"))
+
+
+def clean(reason):
+    return printable(reason)[:MAX_REASON]

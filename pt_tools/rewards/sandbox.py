@@ -1,0 +1,281 @@
+"""Runs model-written Python where it can harm nothing.
+
+Tiers, the best one that works here is used:
+
+    ns        fresh user, process, mount, network, IPC, UTS and cgroup namespaces: an empty network, a read-only root of
+              system folders and python, a small private /tmp; no other process can be seen or signalled
+    landlock  where namespaces are forbidden: the same file system view by Landlock, no new processes, no sockets, no
+              signals to others and no changes of files' attributes by the system-call filter
+    rlimit    resource limits only: no protection; used only after --unsafe-local
+
+In the first two a system-call filter refuses what programs of this kind never need (ptrace, io_uring, new namespaces,
+sockets, keys, …). In all of them memory, processor time, processes, file sizes, open files and time by the clock are
+limited, the environment is empty, privileges are dropped, and the whole process tree is killed at the end.
+"""
+
+from __future__ import annotations
+
+import array
+import json
+import os
+import select
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from pt_tools.errors import NoSandbox
+from pt_tools.rewards.jail import values
+
+TIERS = ("ns", "landlock")  # in the order of preference
+UNSAFE = "rlimit"
+START_S = 60.0  # a launcher on a busy machine
+END_S = 30.0  # from the kill to the report that all is gone
+FOLDER = Path(__file__).resolve().parents[2]
+
+
+class Failed(Exception):
+    """The sandbox itself failed: no memory, no processes, a launcher that died. Never the submission's doing."""
+
+
+class Ended(Exception):
+    """The jailed process has closed its channel."""
+
+
+class Late(Exception):
+    """No message by the deadline."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """`wall_s` and `cpu_s` in seconds; `memory_mb` of address space for each process."""
+
+    wall_s: float = 10.0
+    memory_mb: int = 512
+    cpu_s: int = 11
+
+
+class Jail:
+    """One confined python process (see jail/child.py for what it answers). Use as a context manager."""
+
+    def __init__(self, launcher, limits, stdin=None, stdout=None):
+        self.tier, self.ended = launcher.tier, None
+        self._life, life = socket.socketpair()
+        self._channel, channel = socket.socketpair()
+        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            request = {"wall_s": limits.wall_s, "cpu_s": limits.cpu_s, "memory_mb": limits.memory_mb}
+            fds = [life.fileno(), channel.fileno(), null if stdin is None else stdin, null if stdout is None else stdout]
+            launcher.send(json.dumps(request).encode(), fds)
+        except BaseException:
+            self._life.close(), self._channel.close()
+            raise
+        finally:
+            life.close(), channel.close(), os.close(null)
+        self._channel.setblocking(False)
+        try:
+            self.receive(time.monotonic() + START_S)  # it is ready: only now the submission's time begins
+        except (Late, Ended) as error:
+            raise Failed(f"sandbox: not ready ({self.close() or type(error).__name__})") from None
+
+    def send(self, data, deadline):
+        """Send one message (bytes). Late, Ended."""
+        view = memoryview(struct.pack("<I", len(data)) + data)
+        while view:
+            self._wait(select.POLLOUT, deadline)
+            try:
+                view = view[self._channel.send(view) :]
+            except BlockingIOError:
+                continue
+            except OSError:
+                raise Ended from None
+
+    def receive(self, deadline):
+        """One message (bytes). Late, Ended; a message that is too large is Ended too."""
+        (size,) = struct.unpack("<I", self._exactly(4, deadline))
+        if size > values.MAX_FRAME + 16:
+            raise Ended
+        return self._exactly(size, deadline)
+
+    def _exactly(self, size, deadline):
+        parts = bytearray()
+        while len(parts) < size:
+            self._wait(select.POLLIN, deadline)
+            try:
+                block = self._channel.recv(min(size - len(parts), 2**18))
+            except BlockingIOError:
+                continue
+            except OSError:
+                block = b""
+            if not block:
+                raise Ended
+            parts += block
+        return bytes(parts)
+
+    def _wait(self, event, deadline):
+        poll = select.poll()
+        poll.register(self._channel, event)
+        if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
+            raise Late
+
+    def wait(self, deadline):
+        """True when the process has ended by itself before the deadline."""
+        poll = select.poll()
+        poll.register(self._life, select.POLLIN)
+        return bool(poll.poll(max(0.0, deadline - time.monotonic()) * 1000))
+
+    def close(self):
+        """Kill all of it, wait until it is gone -> {"exit": code}, {"signal": number} or {"over": "disk"}. Failed if
+        the jail was never built."""
+        if self.ended is None:
+            self._life.shutdown(socket.SHUT_WR)
+            self._life.settimeout(END_S)
+            try:
+                self.ended = json.loads(self._life.recv(4096) or b'{"setup": "the supervisor died"}')
+            except TimeoutError:
+                self.ended = {"setup": "the jail did not end"}
+            self._life.close(), self._channel.close()
+        if "setup" in self.ended:
+            raise Failed(f"sandbox: {self.ended['setup']}")
+        return self.ended
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, *_):
+        try:
+            self.close()
+        except Failed:
+            if kind is None or issubclass(kind, (Late, Ended)):
+                raise
+
+
+class Launcher:
+    """The small process that starts jails of one tier. Failed if it cannot."""
+
+    def __init__(self, tier):
+        self.tier, self.lock = tier, threading.Lock()
+        self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        code = f"import sys; sys.path.insert(0, {str(FOLDER)!r}); from pt_tools.rewards.jail.launcher import main; main()"
+        python = getattr(sys, "_base_executable", None) or sys.executable
+        argv = [python, "-P", "-s", "-S", "-B", "-c", code, tier, str(theirs.fileno())]
+        with theirs:  # the fixed seed makes the order of sets, and so the verdict, the same every time
+            self.process = subprocess.Popen(
+                argv, env={"PYTHONHASHSEED": "0"}, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, cwd="/",
+                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+            )  # fmt: skip
+        self.control.settimeout(START_S)
+        try:
+            answer = self.control.recv(4096)
+        except OSError as error:
+            answer = str(error).encode()
+        if answer != b"ready":
+            self.close()
+            raise Failed(answer.decode(errors="replace") or "the launcher died")
+
+    def send(self, data, fds):
+        try:
+            with self.lock:
+                rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))]
+                self.control.sendmsg([data], rights)
+        except OSError as error:
+            self.close()
+            raise Failed(f"the sandbox's launcher died ({error})") from None
+
+    def close(self):
+        self.control.close()
+        self.process.kill()
+        self.process.wait()
+
+
+_lock = threading.RLock()
+_launchers = {}  # (process id, tier) -> Launcher; a forked process starts its own
+_offers = {}  # tier -> None, or why it is not offered
+
+
+def start(limits, tier=None, stdin=None, stdout=None):
+    """A new Jail of the best tier, or of `tier`; `stdin` and `stdout` are descriptors. NoSandbox, Failed."""
+    return Jail(_launcher(tier or best()), limits, stdin, stdout)
+
+
+def best():
+    """The tier that is used here. NoSandbox if there is none and the command line does not allow to do without."""
+    with _lock:
+        for tier in TIERS:
+            if refusal(tier) is None:
+                return tier
+    from pt_tools import rewards
+
+    if rewards.settings.unsafe_local:
+        return UNSAFE
+    reasons = "; ".join(f"{tier}: {refusal(tier)}" for tier in TIERS)
+    raise NoSandbox(f"no sandbox here to run model-written code in ({reasons}); --unsafe-local runs it unprotected")
+
+
+tier = best  # the name for manifests
+
+
+def refusal(tier):
+    """None if `tier` works here, by a real run; else why not."""
+    with _lock:
+        if tier not in _offers:
+            try:
+                _offers[tier] = _probe(tier)
+            except Failed as error:
+                _offers[tier] = str(error)
+        return _offers[tier]
+
+
+def _launcher(tier):
+    with _lock:
+        key = (os.getpid(), tier)
+        found = _launchers.get(key)
+        if found is None or found.process.poll() is not None:
+            found = _launchers[key] = Launcher(tier)
+        return found
+
+
+PROBE = """
+def broken(path):
+    found = []
+    try:
+        open(path).close()
+        found.append("reads files")
+    except OSError:
+        pass
+    try:
+        open(path + ".new", "w").close()
+        found.append("writes files")
+    except OSError:
+        pass
+    try:
+        import socket
+        socket.socket()
+        found.append("opens sockets")
+    except OSError:
+        pass
+    import zipfile
+    return found
+"""
+
+
+def _probe(tier):
+    import tempfile
+
+    deadline = time.monotonic() + START_S
+    with tempfile.TemporaryDirectory() as folder, Jail(_launcher(tier), Limits(START_S)) as jail:
+        os.chmod(folder, 0o777)
+        canary = Path(folder, "canary")
+        canary.write_text("")
+        try:
+            jail.send(values.dumps({"role": "solution", "texts": [PROBE]}), deadline)
+            answers = [values.loads(jail.receive(deadline))]
+            jail.send(values.dumps(["call", "broken", None, (str(canary),), {}]), deadline)
+            answers.append(values.loads(jail.receive(deadline)))
+        except (Late, Ended):
+            return f"a trial run failed: {jail.close()}"
+        return None if answers == [["ok", None], ["ok", []]] else f"a trial run gave {answers}"
