@@ -1,14 +1,14 @@
-"""The instructions of IFEval as pure predicates: `follows(text, **arguments) -> bool`.
+"""The instructions of IFEval as pure predicates: `follows(text, **arguments) -> bool`, None if it cannot be told.
 
 `INSTRUCTIONS` maps an id to its predicate and, for each argument, the function that reads it (ValueError if missing or
-of the wrong type). Nothing here keeps state, imports nltk or draws at random.
+of the wrong type). Nothing here keeps state, imports nltk or draws at random. `tulu:` marks what Tulu 3's RLVR data have
+beside those of IFEval.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections import Counter
 
 from pt_tools.rewards import language, sentences
 
@@ -91,7 +91,7 @@ def existence(response, keywords):
 
 
 def frequency(response, keyword, relation, frequency):
-    return _holds(response.lower().count(keyword.lower()), relation, frequency)
+    return _holds(response.lower().count(keyword.strip().lower()), relation, frequency)
 
 
 def forbidden_words(response, forbidden_words):
@@ -105,9 +105,13 @@ def letter_frequency(response, letter, let_relation, let_frequency):
 # ---------------------------------------------------------------- format and content
 
 
+_STAR = re.compile(r"^[^\S\n]*\*[^*].*$", re.M)  # [^*] may be the end of the line: then the next line is the bullet's text
+_DASH = re.compile(r"^[^\S\n]*-", re.M)
+
+
 def number_bullet_lists(response, num_bullets):
-    """Exactly so many lines that start with `* ` (not `**`) or `-`."""
-    return len(re.findall(r"^[^\S\n]*(?:\*[^*\n]|-)", response, re.M)) == num_bullets
+    """Exactly so many lines that start with `*` (not `**`) or `-`."""
+    return len(_STAR.findall(response)) + len(_DASH.findall(response)) == num_bullets
 
 
 def constrained_response(response):
@@ -122,7 +126,7 @@ def number_highlighted_sections(response, num_highlights):
 
 
 def multiple_sections(response, section_spliter, num_sections):
-    return len(re.findall(rf"{re.escape(section_spliter.strip())}\s?[0-9]+", response)) >= num_sections
+    return len(re.findall(rf"{re.escape(section_spliter.strip())}\s?\d+", response)) >= num_sections
 
 
 _FENCES = ("```json", "```Json", "```JSON", "```")
@@ -195,23 +199,39 @@ def no_comma(response):
 
 
 def response_language(response, language):
-    return detect(response) == language
+    return _is_in(response, language)
 
 
 def english_capital(response):
-    return response.isupper() and detect(response) == "en"
+    return response.isupper() and _is_in(response, "en")
 
 
 def english_lowercase(response):
-    return response.islower() and detect(response) == "en"
+    return response.islower() and _is_in(response, "en")
+
+
+def _is_in(response, code):
+    """Whether a text is in a language; None if it has no letters."""
+    found = language.detect(response)
+    return found and found == code
 
 
 def capital_word_frequency(response, capital_relation, capital_frequency):
     return _holds(sentences.capital_words(response), capital_relation, capital_frequency)
 
 
-def detect(response):
-    return language.detect(response)
+# ---------------------------------------------------------------- what only Tulu has
+
+
+def choice(response, options):
+    """The answer is one of the options, or a part of one, as in Tulu's function."""
+    return any(response.strip() in option for option in options)
+
+
+def starred_paragraphs(response, num_paragraphs):
+    """Exactly so many paragraphs divided by `* * *`, none of them empty."""
+    parts = "\n".join(line.strip() for line in response.splitlines()).strip().split("* * *")
+    return all(part.strip() for part in parts) and len(parts) == num_paragraphs
 
 
 INSTRUCTIONS = {
@@ -249,4 +269,6 @@ INSTRUCTIONS = {
     "change_case:english_capital": (english_capital, {}),
     "change_case:english_lowercase": (english_lowercase, {}),
     "punctuation:no_comma": (no_comma, {}),
+    "tulu:choice": (choice, {"options": texts}),
+    "tulu:starred_paragraphs": (starred_paragraphs, {"num_paragraphs": count}),
 }

@@ -55,6 +55,8 @@ CASES = [
     ("change_case:english_lowercase", {}, ["the cat is here.", "roses and 12 cats!"], ["The cat", "die katze ist nicht das", "12"]),
     ("change_case:capital_word_frequency", {"capital_relation": LEAST, "capital_frequency": 2}, ["NASA and I", "DON'T", "U.S. USA"], ["NASA", "Nasa Usa"]),
     ("change_case:capital_word_frequency", {"capital_relation": LESS, "capital_frequency": 2}, ["NASA", "none"], ["NASA ESA", "I I"]),
+    ("tulu:choice", {"options": ["(A) red", "(B) blue"]}, ["(A) red", " red "], ["(A) red, I think", "green"]),
+    ("tulu:starred_paragraphs", {"num_paragraphs": 2}, ["a\n * * * \nb", "a* * *b"], ["a\n***\nb", "a", "a\n* * *", "* * * a * * * b"]),
     ("language:response_language", {"language": "de"}, ["Das ist nicht der richtige Weg."], ["This is not the way.", "12"]),
 ]  # fmt: skip
 
@@ -70,7 +72,8 @@ def test_instruction(name, kwargs, good, bad):
 
 
 def test_every_instruction_has_a_case():
-    assert {case[0] for case in CASES} == set(INSTRUCTIONS) and len(INSTRUCTIONS) == 25
+    ifeval = {name for name in INSTRUCTIONS if not name.startswith("tulu:")}
+    assert {case[0] for case in CASES} == set(INSTRUCTIONS) and len(ifeval) == 25
 
 
 def test_the_score_is_one_only_if_all_hold():
