@@ -84,6 +84,9 @@ def _compare(a, b, decide, depth):
     if not a or not b:
         return False
     list_a, list_b = _parts(a), _parts(b)
+    sides_a, sides_b = _sides(a, list_a), _sides(b, list_b)
+    if len(sides_a) > 1 or len(sides_b) > 1:
+        return compact(a) == compact(b) or _compare_sides(sides_a, sides_b, a, b, decide, depth)
     if len(list_a.parts) > 1 or len(list_b.parts) > 1 or (list_a.kind and list_b.kind):
         return _compare_lists(list_a, list_b, a, b, decide, depth)
     if _is_choice(list_a, list_b):
@@ -92,9 +95,6 @@ def _compare(a, b, decide, depth):
         return a.lower() == b.lower()  # "abc abc" is not "abcabc"
     if compact(a) == compact(b):
         return True
-    sides_a, sides_b = _sides(a), _sides(b)
-    if len(sides_a) > 1 or len(sides_b) > 1:
-        return _compare_sides(sides_a, sides_b, a, b, decide, depth)
     return _compare_expressions(a, b, decide)
 
 
@@ -242,9 +242,10 @@ def _is_separator(text, i):
 # --- equations and expressions --------------------------------------------------------------------------------------
 
 
-@functools.lru_cache(maxsize=16384)
-def _sides(text):
-    """The members of a chain of equations, the first dropped where it only names what follows: `x = `, `f(2) = `."""
+def _sides(text, members):
+    """The members of a chain of equations `x = a = b`, `x \\in S`; the text alone if it is none, or a list of them."""
+    if len(members.parts) > 1 or ("=" not in text and "\\" not in text):
+        return (text,)
     text = text.partition("\\approx")[0].strip() or text.partition("\\approx")[2].strip()
     if not _SIDES.search(text) or _ORDER.search(text):
         return (text,)

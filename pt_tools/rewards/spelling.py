@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import re
 
-ROW = "\x1e"  # between the rows of a matrix, `\\` in LaTeX
+ROW = "¶"  # between the rows of a matrix, `\\` in LaTeX
 CURRENCY = "¤"  # a dollar sign that means money
 
 _INTEGER = re.compile(r"[-+]?[0-9]+")

@@ -41,6 +41,7 @@ _FACTORIAL = re.compile(r"(.)\s*!")
 _NUMBER_BEFORE = re.compile(r"(?<![0-9.,}\])])([0-9]{1,3})\s*!")
 _CALL = re.compile(r"\\(?:binom|choose|gamma|Gamma|zeta)(?![A-Za-z])|\\(?:gcd|lcm|det|max|min)(?![A-Za-z])|\\mod|\\bmod|\\pmod")
 _LOGARITHM = re.compile(r"\\(?:log|ln|lg|exp)(?![A-Za-z])")
+_SUBSCRIPT = re.compile(r"(?<!\\log)\s*_")  # math-verify loses that of 1011_2
 _MALFORMED = re.compile(r"\\sqrt\s*\(|\\frac\s*[^\s{]|\\(?:input|def|let|newcommand)")
 _HUGE_WORDS = re.compile(r"(?i)tetrat|knuth|graham|ackermann|googol")
 
@@ -108,6 +109,7 @@ def too_large(text):
         (_ENDLESS.search(text), "a sum, limit, integral or an ellipsis"),
         (_CALL.search(text), "a function that is not evaluated"),
         (len(_LOGARITHM.findall(text)) > MAX_LOGARITHMS, "too many logarithms"),
+        (_SUBSCRIPT.search(text), "a subscript"),
         (_MALFORMED.search(text), "malformed LaTeX"),
         (len(_FACTORIAL.findall(text)) > len(_small_factorials(text)), "a large factorial"),
         (not all(_small_exponent(text, match.end()) for match in _EXPONENT.finditer(text)), "a large exponent"),
