@@ -25,6 +25,7 @@ import unicodedata
 from pt_tools.rewards import common, language
 
 MIN_SENTENCE = 8  # words; fewer are no evidence of a language
+MARK = 60  # characters of the longest closing mark, \end{…}
 
 _SCRIPTS = {
     "zh": ("HAN",), "ja": ("HAN", "KANA"), "ko": ("HANGUL",), "he": ("HEBREW",), "th": ("THAI",), "el": ("GREEK",),
@@ -39,7 +40,7 @@ _UNSPACED = {"HAN", "KANA", "THAI", "LAO", "KHMER", "MYANMAR"}
 _NAMES = {"CJK": "HAN", "HIRAGANA": "KANA", "KATAKANA": "KANA", "KATAKANA-HIRAGANA": "KANA"}
 _JOINERS = "'’\u200c\u200d"  # stand inside a word
 
-# (closing mark, what to drop). Only the text up to the last closing mark is searched, so every search is linear.
+# (closing mark, what to drop). Only the text up to the last closing mark and its end is searched: every search is linear.
 _NO_WORDS = [
     ("```", re.compile(r"```.*?```", re.S)),
     ("`", re.compile(r"`[^`\n]+`")),
@@ -96,7 +97,7 @@ def _in_language(words, scripts, code, told_apart):
 def prose(text):
     """`text` without what has no words: code, LaTeX, addresses, tags."""
     for closing, pattern in _NO_WORDS:
-        end = text.rfind(closing) + len(closing)
+        end = text.rfind(closing) + MARK
         text = pattern.sub(" ", text[:end]) + text[end:]
     return text
 
