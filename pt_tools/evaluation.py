@@ -49,12 +49,24 @@ def _prompt(record, tok, context):
 
 
 def scored_pairs(cfg, job):
-    """(record, where, score of chosen, score of rejected, None) of every pair under `cfg.reward_model`; a pair that
-    cannot be scored has a reason in the last place."""
+    """(record, where, (score of chosen, score of rejected, None)) of every pair under `cfg.reward_model`; bad rows are
+    rejected, and a pair that cannot be scored has a reason in the last place."""
     scorer = scoring.RewardModel("reward", cfg.reward_model, cfg, cfg.batch_size)
-    rows = ((record, job.records.where) for record in job.records)
+    rows = _pairs(job)
     try:
         while chunk := list(islice(rows, CHUNK)):
-            yield from ((*row, *scores) for row, scores in zip(chunk, scorer.pairs([record for record, _ in chunk])))
+            yield from ((*row, scores) for row, scores in zip(chunk, scorer.pairs([record for record, _ in chunk])))
     finally:
         scorer.close()
+
+
+def _pairs(job):
+    for record in job.records:
+        try:
+            rec.check(record)
+            if rec.kind(record) != "preference":
+                raise ValueError("no pair: chosen or rejected is missing")
+        except ValueError as reason:
+            job.records.reject(str(reason), record)
+            continue
+        yield record, job.records.where

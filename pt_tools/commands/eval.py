@@ -150,14 +150,12 @@ def _records(cfg, job):
 
 
 def _add_pairs(cfg, job, pairs, protocol):
-    from pt_tools import evaluation, record as rec
+    from pt_tools import evaluation
 
-    for record, where, chosen, rejected, failure in evaluation.scored_pairs(cfg, job):
+    for record, where, (chosen, rejected, failure) in evaluation.scored_pairs(cfg, job):
         try:
             if failure is None:
                 pairs.add(record, chosen, rejected)
-            else:
-                rec.check(record)
         except ValueError as reason:
             job.records.reject(str(reason), record, where)
             continue

@@ -44,7 +44,7 @@ def enumerated_maj_at_k(groups, silent, k):
 
 def test_maj_at_k_is_the_share_of_subsets():
     rng = random.Random(0)
-    for _ in range(150):
+    for _ in range(60):
         sizes = [rng.randint(1, 4) for _ in range(rng.randint(0, 4))]
         groups = tuple((size, rng.choice([0, size, rng.randint(0, size)])) for size in sizes)
         silent = rng.randint(0, 3)
@@ -182,11 +182,12 @@ def test_bootstrap_is_that_of_scipy():
     assert stats.student(stats.parts_of(SKEWED)) == pytest.approx((fmean(SKEWED), 1.19433, 3.54703), abs=1e-3)
 
 
+@pytest.mark.slow
 def test_bootstrap_covers_the_truth():
     def draw(rng):
         return stats.parts_of(rng.betavariate(2, 1) for _ in range(40))
 
-    assert 0.91 <= coverage(draw, stats.bootstrap, 2 / 3, runs=300) <= 0.97
+    assert 0.91 <= coverage(draw, stats.bootstrap, 2 / 3) <= 0.97
 
 
 def test_bootstrap_without_spread():
