@@ -32,7 +32,6 @@ MEMORY_MB = 1024
 FLAGS = {"i": re.I, "m": re.M, "s": re.S}
 
 _REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
-_FENCE = re.compile(r"^[ \t]*```[ \t]*(?:json)?[ \t]*\r?\n(.*?)^[ \t]*```[ \t]*$", re.M | re.S | re.I)
 _PROBES = (None, True, 0, "", [], {}, [None], {"": None})  # no schema may loop on these
 _POOL = worker.Pool(f"{__name__}:work", memory_mb=MEMORY_MB)
 
@@ -240,11 +239,24 @@ def _walk(schema):
 
 def _json(text):
     """The value of a whole text, or of its last fenced block."""
-    blocks = _FENCE.findall(text[: text.rfind("```") + 3])
-    text = blocks[-1] if blocks and not text.lstrip().startswith(("{", "[", '"')) else text
+    if not text.lstrip().startswith(("{", "[", '"')):
+        text = _fenced(text)
     if not text.strip():
         raise ValueError("empty")
     return json.loads(text, object_pairs_hook=_object, parse_constant=_constant, parse_float=_number, parse_int=_number)
+
+
+def _fenced(text):
+    """The content of the last closed fence with no language or json, the whole text if there is none."""
+    found, fence, start = text, None, 0
+    lines = text.split("\n")
+    for at, line in enumerate(lines):
+        line = line.strip().lower()
+        if fence is None and line.startswith("```"):
+            fence, start = line[3:].strip(), at + 1
+        elif line == "```":
+            found, fence = "\n".join(lines[start:at]) if fence in ("", "json") else found, None
+    return found
 
 
 def _object(pairs):
