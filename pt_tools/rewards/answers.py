@@ -3,7 +3,7 @@ r"""Exact comparison of two final answers: no computer algebra, no eval, bounded
 What counts as equal, beside equal text:
 - the same rational number: integers, decimals, a/b, \frac{a}{b}, mixed numbers, thousands separators, a leading plus, a
   trailing full stop, scientific notation, repeating decimals, number words to twenty; unreduced fractions count
-  (6/8 = 3/4), rounding does not (0.333 is not 1/3, 1.414 not \sqrt{2});
+  (6/8 = 3/4), rounding does not (0.333 is not 1/3, 1.414 not \sqrt{2}; of `10/3 \approx 3.33` the first counts);
 - 50% and 50 and 0.5 (a percent sign is read as a unit or as a hundredth, when only one side has it);
 - a number with a unit or a currency and the same number without; two different units are different answers;
 - the same expression: reordered, factored, expanded, other roots (`canonical.py`);
@@ -59,7 +59,7 @@ def compare(answer, gold, decide=None):
         return False
     if _INTEGER.fullmatch(answer) and _INTEGER.fullmatch(gold):
         return int(answer) == int(gold)
-    return _compare(normal(answer), normal(gold), decide, 0)
+    return _compare(_exact_part(normal(answer)), _exact_part(normal(gold)), decide, 0)
 
 
 def check_gold(text):
@@ -96,6 +96,14 @@ def _compare(a, b, decide, depth):
     if compact(a) == compact(b):
         return True
     return _compare_expressions(a, b, decide)
+
+
+def _exact_part(text):
+    r"""What stands before \approx, or behind it if that is only a name."""
+    if "\\approx" not in text:
+        return text
+    exact, _, rounded = text.partition("\\approx")
+    return rounded.strip() if not exact.strip() or _is_name(exact) else exact.strip()
 
 
 def _same_quantities(value_a, unit_a, value_b, unit_b):
@@ -246,7 +254,6 @@ def _sides(text, members):
     """The members of a chain of equations `x = a = b`, `x \\in S`; the text alone if it is none, or a list of them."""
     if len(members.parts) > 1 or ("=" not in text and "\\" not in text):
         return (text,)
-    text = text.partition("\\approx")[0].strip() or text.partition("\\approx")[2].strip()
     if not _SIDES.search(text) or _ORDER.search(text):
         return (text,)
     return tuple(part.strip() for part in _SIDES.split(text))
@@ -255,7 +262,7 @@ def _sides(text, members):
 def _is_name(text):
     """True for a left side that names the answer: letters and commands, digits only in subscripts and arguments."""
     rest = _ARGUMENT.sub("", text)
-    return any(char.isalpha() for char in rest) and not any(char in "0123456789,;<>" for char in rest)
+    return any(char.isalpha() for char in rest) and not any(char in "0123456789,;<>=" for char in rest)
 
 
 def _compare_sides(a, b, text_a, text_b, decide, depth):

@@ -44,7 +44,7 @@ _RESULT = re.compile(r"[*_# ]*(?:final )?result[*_ ]*(?::|=|\bis\b)[*_ :=]*", re
 _MINERVA = re.compile(r"final answer:? the final answer is(.{1,2000}?)\. i hope", re.I | re.S)
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*(\{|[-+]?[0-9A-Za-z.]+)")
 _BRACE = re.compile(r"\\.|[{}]", re.S)  # an escaped brace is a character of the answer
-_SENTENCE_END = re.compile(r"(?<!\\)[.!?](?=\s|$|\*|\$)|\s+(?:because|since)\b")
+_SENTENCE_END = re.compile(r"(?<!\\)[.!?](?=\s|$|\*|\$)|,?\s+\(?(?:because|since|which)\b")
 _NUMBER = re.compile(r"(?:(?<![0-9A-Za-z)\]}])[-+])?(?:[0-9][0-9,]*(?:\.[0-9]+)?|\.[0-9]+)", re.A)
 # What may stand between answers that are offered together, and what opens a second thought behind one.
 _OFFERED = re.compile(
@@ -53,8 +53,9 @@ _OFFERED = re.compile(
     r"|but|as|well|it|the|another|option|candidate|x|y|z|n)(?![a-z]))*", re.I)  # fmt: skip
 _SECOND_THOUGHT = re.compile(
     r"[\s$,)\].*]*(?:\\[)\]])?[\s,]*\(?(?:(?:and/)?or|alternatively|(?:but|though) (?:it )?(?:maybe|perhaps|possibly|could be|might be))"
-    r"\s+(?:maybe |perhaps |possibly |else |it is |it could be |even )?[\\($]*-?([0-9]\S{0,30})"
-    r"|[\s$,)\].*]*(?:but|though)\s+[\\($]*-?([0-9]\S{0,30}) (?:is|may|might|could)", re.I)  # fmt: skip
+    r"\s+(?:maybe |perhaps |possibly |else |it is |it could be |even )?[\\($]*(-?[0-9](?:[^\n;.$)]|\.(?=[0-9])){0,40})"
+    r"|[\s$,)\].*]*(?:but|though)\s+[\\($]*(-?[0-9]\S{0,30}) (?:is|may|might|could)", re.I)  # fmt: skip
+_DECIMALS = re.compile(r"\.[0-9]{1,20}")
 _NEAR = 60  # characters between offered answers
 
 
@@ -229,13 +230,20 @@ def _together(offered, text, end):
     """One answer of those offered together, and of a second thought behind them."""
     different = [one for n, one in enumerate(offered) if not any(_alike(one, other) for other in offered[:n])]
     thought = _SECOND_THOUGHT.match(text, end, end + 2 * _NEAR)
-    if thought:
-        different.append(thought.group(1) or thought.group(2))
+    if thought and not _alike(different[0], thought := thought.group(1) or thought.group(2)):
+        different.append(thought)
     return " or ".join(different) if len(different) > 1 else different[0]
 
 
 def _alike(a, b):
-    return len(a) <= answers.MAX_LENGTH and len(b) <= answers.MAX_LENGTH and answers.equal(a, b)
+    """True if b says the same as a, or rounds it."""
+    if max(len(a), len(b)) > answers.MAX_LENGTH:
+        return False
+    value, rounded = answers.number(a), answers.number(b)
+    decimals = _DECIMALS.search(b)
+    if value is None or rounded is None or not decimals:
+        return answers.equal(a, b)
+    return value == rounded or abs(value - rounded) * 10 ** (len(decimals.group()) - 1) < 1
 
 
 def _box_at(text, start):

@@ -34,6 +34,12 @@ _NOT_UNITS = frozenset("""or and but not to if maybe perhaps possibly than about
     although otherwise either alternatively unless also nearly almost roughly around wait wrong yes thirteen fourteen fifteen
     sixteen seventeen eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety negative squared cubed factorial
     frac""".split())
+_MEASURES = {name: names.split()[0] for names in (
+    "% percent", "mm millimeter millimetre", "cm centimeter centimetre", "m meter metre", "km kilometer kilometre", "in inch inches",
+    "ft foot feet", "yd yard", "mi mile", "mg milligram", "g gram", "kg kilogram", "oz ounce", "lb lbs pound", "ton", "ml mL milliliter",
+    "l L liter litre", "gal gallon", "s sec second", "min minute", "h hr hrs hour", "day", "week", "month", "yr yrs year",
+    "cent", "dollar", "euro", "rupee", "degree", "rad radian",
+) for name in names.split()}  # fmt: skip
 _ONES = """zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen
     eighteen nineteen twenty""".split()
 _WORDS = {word: Fraction(n) for n, word in enumerate(_ONES)}
@@ -77,8 +83,8 @@ def split_unit(text):
 
 
 def same_units(a, b):
-    """True if two units are the same, up to case and a plural's ending, or one is missing."""
-    return not a or not b or bool(_forms(a) & _forms(b))
+    """False if both are measures, and different ones: 5 km and 5 miles; not 5 pieces and 5 slices, or 5 and 5 km."""
+    return a == b or not a or not b or len({_measure(a), _measure(b)} - {None}) < 2
 
 
 def rational(text):
@@ -124,10 +130,11 @@ def _is_unit(unit, joined, number):
 
 
 @functools.lru_cache(maxsize=4096)
-def _forms(unit):
-    """A unit as it is and without a plural's ending."""
-    unit = unit.lower().rstrip(".")
-    return frozenset((unit, unit.removesuffix("s"), unit.removesuffix("es")))
+def _measure(unit):
+    """The first word of a unit that is a measure, under its common name; None if none is. Squares count as their base."""
+    words = [word if word in _MEASURES else word.lower() for word in _PLACE.findall(unit)]
+    singular = [word if word in _MEASURES else word.removesuffix("s") for word in words]
+    return next((_MEASURES[word] for word in [unit, *singular] if word in _MEASURES), None)
 
 
 def _divided(sign, whole, top, bottom):

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import math
 import re
 from importlib import metadata
 
@@ -28,16 +29,19 @@ MAX_LENGTH = 300  # characters
 MAX_DEPTH = 8  # nested brackets
 MAX_DIGITS = 30  # of one number
 MAX_EXPONENT = 400
+MAX_OF_GROUPS = 20  # product of the exponents of bracketed groups, whose expansion may be large
 MAX_FACTORIAL = 100
-MAX_BINOMIAL = 200
 MAX_LOGARITHMS = 3
+MAX_BARS = 6  # of absolute values
 
 _LARGE = re.compile(r"[0-9][0-9,]{%d,}" % MAX_DIGITS)
 _ENDLESS = re.compile(
     r"\\(?:[lcdv]?dots[a-z]*|sum|prod|coprod|i+nt|oint|lim|bigcup|bigcap|underbrace|overbrace|uparrow)(?![A-Za-z])|\.\.|…"
 )
 _EXPONENT = re.compile(r"\^|\*\*")
-_FACTORIAL = re.compile(r"(.)\s*!")
+_OF_GROUP = re.compile(r"[)\]}]\s*(?:\^|\*\*)\s*[{(]?\s*-?([0-9]+)")
+_ENVIRONMENT = re.compile(r"\\(?:begin|end)\{[a-z]+\}|\\mathbb\s*\{?[A-Z]\}?")
+_WORD = re.compile(r"(?<![\\A-Za-z])(?!(?:arc)?(?:sin|cos|tan|sec|csc|cot)h?(?![a-z])|(?:log|exp|sqrt|deg)(?![a-z]))[A-Za-z]{3,}")
 _NUMBER_BEFORE = re.compile(r"(?<![0-9.,}\])])([0-9]{1,3})\s*!")
 _CALL = re.compile(r"\\(?:binom|choose|gamma|Gamma|zeta)(?![A-Za-z])|\\(?:gcd|lcm|det|max|min)(?![A-Za-z])|\\mod|\\bmod|\\pmod")
 _LOGARITHM = re.compile(r"\\(?:log|ln|lg|exp)(?![A-Za-z])")
@@ -106,12 +110,15 @@ def too_large(text):
     checks = (
         (deepest > MAX_DEPTH, "too many nested brackets"),
         (_LARGE.search(text), "a number with too many digits"),
+        (_WORD.search(_ENVIRONMENT.sub("", text)), "words"),
         (_ENDLESS.search(text), "a sum, limit, integral or an ellipsis"),
         (_CALL.search(text), "a function that is not evaluated"),
+        (text.count("|") > MAX_BARS, "too many absolute values"),
+        (math.prod(int(n) or 1 for n in _OF_GROUP.findall(text)) > MAX_OF_GROUPS, "a large power of a group"),
         (len(_LOGARITHM.findall(text)) > MAX_LOGARITHMS, "too many logarithms"),
         (_SUBSCRIPT.search(text), "a subscript"),
         (_MALFORMED.search(text), "malformed LaTeX"),
-        (len(_FACTORIAL.findall(text)) > len(_small_factorials(text)), "a large factorial"),
+        (text.count("!") > len(_small_factorials(text)), "a large factorial"),
         (not all(_small_exponent(text, match.end()) for match in _EXPONENT.finditer(text)), "a large exponent"),
     )
     return next((reason for failed, reason in checks if failed), None)

@@ -29,9 +29,7 @@ def compare(payload):
     """payload: [answer, gold], texts that the guard let through -> True or False. MemoryError ends the worker."""
     answer, gold = payload
     try:
-        if answers.compare(answer, gold, _same):
-            return True
-        return False
+        return answers.compare(answer, gold, _same) is True
     except MemoryError:
         os._exit(3)  # what is left of the memory may not be enough for the next answer
 
