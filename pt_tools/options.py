@@ -115,6 +115,33 @@ class Verifying:
 
 
 @dataclass(frozen=True)
+class Judging:
+    judge: str | None = opt(None, "Let a language model judge: the address of an OpenAI-compatible server, or a model "
+                            "directory.", metavar="URL|DIR", input=True)
+    judge_mode: str = opt("aspects", "aspects: 1 to 5 on each; pairwise: completions against each other, both orders; "
+                          "rubric: the record's criteria; reference: agreement with the right answer.",
+                          choices=("aspects", "pairwise", "rubric", "reference"))
+    judge_model: str | None = opt(None, "The server's model; needed if it has several.", metavar="NAME")
+    judge_aspects: tuple = opt((), "An aspect of your own; several may be given [default: helpfulness, instruction "
+                               "following, honesty, truthfulness].", metavar="NAME[=TEXT]", multiple=True)
+    judge_prompt: str | None = opt(None, "Jinja file of the prompt, or a directory with MODE.jinja.", metavar="PATH", input=True)
+    judge_part: str = opt("answer", "What is judged: the answer, all, or the thinking.", choices=("answer", "all", "thinking"))
+    judge_baseline: str | None = opt(None, "Pairwise: compare with the answer in this key of the record, not with each other.",
+                                     metavar="KEY")
+    judge_min_gap: float = opt(0.0, "Pairwise: a smaller mean difference of ratings is a tie.", least=0)
+    judge_samples: int = opt(1, "Judgements to average.", least=1)
+    judge_temperature: float = opt(0.0, "The judge's sampling temperature.", least=0)
+    judge_max_tokens: int = opt(1024, "Longest reply in tokens.", least=1)
+    judge_seed: int = opt(0, "Seed of the judge.", least=0)
+    judge_retries: int = opt(4, "Times to ask again where no valid judgement came.", least=0)
+    judge_concurrency: int = opt(8, "Requests at once.", least=1, result=False)
+    judge_rate_per_minute: float = opt(0.0, "Most requests a minute; 0 sets no limit.", least=0, result=False)
+    judge_timeout_s: float = opt(120.0, "Seconds to wait for a reply.", above=0, result=False)
+    judge_api_key_env: str = opt("OPENAI_API_KEY", "The environment variable that has the server's key.", result=False,
+                                 metavar="NAME")
+
+
+@dataclass(frozen=True)
 class Sampling:
     temperature: float = opt(1.0, "Sampling temperature; 0 is greedy.", least=0)
     top_p: float = opt(1.0, "Keep the most likely tokens up to this mass.", above=0, most=1)

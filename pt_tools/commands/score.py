@@ -13,13 +13,14 @@ EXAMPLES = [
     "pt-sample prompts.jsonl -m sft/ -n 16 | pt-score --verify -j 2 | pt-curate best > good.jsonl",
     "pt-score --verify --verifier format --explain samples.jsonl -o r1.jsonl",
     "pt-score --reward-model helpful=rm-h/ --reward-model safe=rm-s/ --combine 'llama2(helpful, safe)' samples.jsonl -o r.jsonl",
+    "pt-score --judge http://localhost:8000/v1 --judge-concurrency 32 samples.jsonl -o judged.jsonl",
     "pt-score --logprobs math=teacher/ samples.jsonl -o with-teacher.jsonl",
     "pt-score --raters correct,instructions,ended,format pool.jsonl -o rated.jsonl",
 ]
 
 
 @dataclass(frozen=True)
-class Config(options.Verifying, options.Input, options.Output, options.Device, options.Common):
+class Config(options.Verifying, options.Judging, options.Input, options.Output, options.Device, options.Common):
     verify: bool = opt(False, "Grade with the verifier that each record names; the reward is the sum of its scores.")
     raters: str | None = opt(
         None,
@@ -53,14 +54,15 @@ def main(cfg, job):
 
     with contextlib.ExitStack() as stack:
         rule = _rule(cfg)
-        scorers = [stack.enter_context(contextlib.closing(scorer)) for scorer in _scorers(cfg)]
+        scorers = [stack.enter_context(contextlib.closing(scorer)) for scorer in _scorers(cfg, job)]
+        rule = rule or _only_rule(cfg, scorers)
         grading.run(job, scorers, lambda record: _check(record, scorers), rule, cfg.explain)
 
 
 MODELS = ("reward_model", "logprobs")
 
 
-def _scorers(cfg):
+def _scorers(cfg, job):
     """The scorers that the options ask for, in the order in which they work; models are loaded as they are reached."""
     import os
 
@@ -71,9 +73,16 @@ def _scorers(cfg):
         yield verifiers.Verifiers(cfg.verify, raters, cfg.jobs or len(os.sched_getaffinity(0)))
     else:
         options.refuse_unused(cfg, ("jobs", "unsafe_local"), "is of use only with verifiers")
-    if not (cfg.reward_model or cfg.logprobs):
+    if cfg.judge:
+        yield _judge(cfg, job)
+    else:
+        options.refuse_unused(cfg, options.fields(options.Judging), "is of use only with --judge")
+    local = cfg.judge and "://" not in cfg.judge
+    if not (cfg.reward_model or cfg.logprobs or local):
         options.refuse_unused(cfg, options.fields(options.Device), "is of use only with a model")
+    if not cfg.reward_model:
         options.refuse_unused(cfg, ("batch_size",), "is of use only with --reward-model")
+    if not (cfg.reward_model or cfg.logprobs):
         return
     from pt_tools import scoring
 
@@ -81,6 +90,18 @@ def _scorers(cfg):
         yield scoring.RewardModel(name, path, cfg, cfg.batch_size)
     for name, path in map(options.pair, cfg.logprobs):
         yield scoring.Logprobs(name, path, cfg)
+
+
+def _judge(cfg, job):
+    from pt_tools.rewards import judge
+
+    given = {name.removeprefix("judge_"): getattr(cfg, name) for name in options.fields(options.Judging)}
+    if not given["aspects"]:
+        del given["aspects"]
+    settings = judge.JudgeSettings(**given)
+    found = judge.Judge(settings, job.run and job.run / "judge.jsonl", cfg)
+    job.final["judge"] = found.usage
+    return found
 
 
 def _raters(cfg):
@@ -96,28 +117,36 @@ def _rule(cfg):
     """The rule that makes the reward; None where the verifiers or raters make it, or nobody does."""
     from pt_tools.rewards import added, combine
 
-    asked = [name for name in ("verify", "verifier", "raters", "reward_model") if getattr(cfg, name)]
-    if not (asked or cfg.logprobs or cfg.combine):
-        raise Usage("say how to score: --verify, --verifier, --raters, --reward-model, --logprobs or --combine")
+    if not (_asked(cfg) or cfg.logprobs or cfg.combine):
+        raise Usage("say how to score: --verify, --verifier, --raters, --judge, --reward-model, --logprobs or --combine")
     try:
         added.configure(cfg.verifier, cfg.unsafe_local)
         rule = combine.parse(cfg.combine) if cfg.combine else None
     except ValueError as reason:
         raise Usage(str(reason)) from None
-    names = [name for name, _ in map(options.pair, cfg.reward_model)]
-    _check_names(names, [name for name, _ in map(options.pair, cfg.logprobs)])
-    if rule is None and names:
-        if len(names) > 1 or len(asked) > 1:
-            raise Usage("several scores and no reward: say how to --combine them")
-        rule = combine.parse(f'"{names[0]}"')
-    return rule
-
-
-def _check_names(*groups):
-    for names in groups:
+    for models in (cfg.reward_model, cfg.logprobs):
+        names = [name for name, _ in map(options.pair, models)]
         for name in names:
             if not name or '"' in name or names.count(name) > 1:
                 raise Usage(f"a model needs a name of its own: NAME=DIR, not {name!r}")
+    several = len(cfg.reward_model) > 1 or len({"verify" if "verif" in name else name for name in _asked(cfg)}) > 1
+    if rule is None and several and (cfg.judge or cfg.reward_model):
+        raise Usage("several scores and no reward: say how to --combine them")
+    return rule
+
+
+def _asked(cfg):
+    return [name for name in ("verify", "verifier", "raters", "judge", "reward_model") if getattr(cfg, name)]
+
+
+def _only_rule(cfg, scorers):
+    """The rule of a judge alone, the mean of what it writes, or of a reward model alone."""
+    from pt_tools.rewards import combine
+
+    if not (cfg.judge or cfg.reward_model):
+        return None
+    names = next(scorer.keys for scorer in scorers if getattr(scorer, "keys", ()))
+    return combine.parse("mean(" + ", ".join(f'"{name}"' for name in names) + ")")
 
 
 def _check(record, scorers):
