@@ -1,9 +1,9 @@
 """Scorers that are models: reward models, and the log-probs of a teacher or a reference model.
 
-Each keeps its model in memory from the start until `close()`; so several take their sum. Both raise BadModel or Diverged
-when the model cannot be used, Stopped between two batches when a stop was requested, and never for what a record holds:
-a completion that cannot be scored gets an entry in `errors`. It never gets a number, the over-long and the unreadable
-completion neither: the scale of a reward model has no zero that would mean failure, and its context is its own limit.
+Each keeps its model in memory from the start until `close()`, so several take the sum of theirs. Both raise BadModel or
+Diverged when the model cannot be used, Stopped between two batches when a stop was requested, and never for what a
+record holds: a completion that cannot be scored gets an entry in `errors`. It never gets a number, be it over-long or
+unreadable: the scale of a reward model has no zero that would mean failure, and its context is its own limit.
 
 Shapes: B rows, T tokens of the longest of them.
 """
@@ -43,8 +43,8 @@ class RewardModel(_Scorer):
     whatever the record's token ids say. It is read where the model reads it: for decoders at the last token that is not
     the configuration's pad token, so that one trained with pad = end-of-text is read before that token, as in training.
 
-    Up to `batch_size` rows of like length share a right-padded, masked forward. A number depends on the row alone, up to
-    the rounding of sums that a GPU or a library orders by shape. A model without pad token takes one row at a time.
+    Up to `batch_size` rows of like length share a right-padded, masked forward. A number depends on its row alone up to
+    rounding: sums are ordered by the shape of the batch. A model without pad token takes one row at a time.
     """
 
     def __init__(self, name, directory, cfg, batch_size=32):
@@ -86,7 +86,7 @@ class RewardModel(_Scorer):
         return encode(self.tok, prompt, answer, record.get("tools"))
 
     def _rewards(self, ids_of, items):
-        """[(reward, None) or (None, reason)] of the items; `ids_of(*item)` gives token ids or raises for what it holds."""
+        """[(reward, None) or (None, reason)] of the items; `ids_of(*item)` gives token ids, or raises."""
         rows, found = [], [None] * len(items)
         for number, item in enumerate(items):
             stop.check()
@@ -95,7 +95,7 @@ class RewardModel(_Scorer):
                 if len(ids) > self.context:
                     raise ValueError(f"{len(ids)} tokens, the context of the reward model is {self.context}")
                 rows.append((len(ids), number, ids))
-            except (ValueError, TypeError, LookupError, AttributeError) as reason:  # the last three of malformed messages
+            except (ValueError, TypeError, LookupError, AttributeError) as reason:  # messages may be malformed
                 found[number] = None, str(reason) or type(reason).__name__
         for batch in self._batches(sorted(rows)):
             stop.check()
@@ -131,10 +131,10 @@ class RewardModel(_Scorer):
 class Logprobs(_Scorer):
     """Log-probs of the completions' token ids under a model, written to `completions[k].teachers[name].logprobs`.
 
-    One number a token of the completion, temperature 1, 7 digits: computed as pt-sample's own are, so at temperature 1
-    and without top-k and top-p those of the model that sampled are the recorded ones, up to rounding. The ids must be of
-    the model's own tokenizer. The prompt is the record's `prompt_ids` as they are: where the models' chat templates
-    differ, the policy's is what both see, as the log-ratio of the two asks for.
+    One number a token of the completion, temperature 1, 7 digits. Where pt-sample drew at temperature 1 without top-k
+    and top-p, those of the same model are the recorded ones up to rounding. The ids must be of the model's tokenizer.
+    The prompt is the record's `prompt_ids` as they are: where the models' chat templates differ, the policy's is what
+    both see, as the log-ratio of the two asks for.
 
     It writes no score; what fails is in `errors["teachers.NAME"]`, apart from a verifier of the same name.
     """
@@ -193,8 +193,8 @@ def encode(tok, prompt, answer, tools=None):
     Two strings are plain text: the tokenizer's begin-of-text token, both, end-of-text. Else it is one conversation as
     the chat template writes it, to its last character (where that is a newline after the end of the turn, this newline
     is read too, as TRL's RewardTrainer and the published models have it); end-of-text is added where the template
-    writes no end of turn. A completion that was cut off ends like any other. Nothing is said about a mark of the template
-    inside the answer: it counts as in any text. ValueError(reason) if the template refuses or leaves out the answer.
+    writes no end of turn. A completion that was cut off ends like any other; a mark of the template inside it is read
+    as one. ValueError(reason) if the template refuses the conversation or leaves out the answer.
     """
     if isinstance(prompt, str) and isinstance(answer, str):
         return tokens.encode_text(tok, prompt + answer).input_ids

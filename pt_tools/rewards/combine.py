@@ -6,8 +6,8 @@
     call     = "sum" | ("sum" | "mean" | "min" | "max") "(" expression ("," expression)* ")"
              | "all(" NAME [">=" NUMBER] ("," …)* ")"
 
-A NAME is the key of a score: letters, digits, `_`, `.`, `/`, and a hyphen between two of its words (`json-schema`; a
-minus needs a space or a number after it). Any other name is written in double quotes, and so is one that is a function's.
+A NAME is the key of a score: letters, digits, `_`, `.`, `/`, and a hyphen between two words of it (`json-schema`; so a
+minus needs a space, a bracket or a number after it). Other names, and those of the functions, go in double quotes.
 
 | rule | reward |
 |---|---|
@@ -44,7 +44,7 @@ class _Missing(Exception):
 class Rule:
     """A rule in one pass: the reward depends on the completion's own scores alone.
 
-    `names`: the keys of the scores that it names. `verifiers`: whether it also asks for those of each record's verifiers.
+    `names`: the keys of the scores that it names. `verifiers`: whether it asks for each record's verifiers too.
     """
 
     two_pass = False
@@ -53,7 +53,7 @@ class Rule:
         self.names, self.verifiers, self._value = tuple(names), verifiers, value
 
     def raw(self, record, completion):
-        """The value of the rule for one completion; None if a score is missing or failed, or the value is not finite."""
+        """The rule's value for one completion; None if a score is missing or failed, or the value is not finite."""
         scores, errors = completion.get("scores") or {}, completion.get("errors") or {}
 
         def score(name):
@@ -82,12 +82,12 @@ class Llama2(Rule):
         R(g|p)   = whiten(logit(R_c(g|p)))
 
     The paper's R_s and R_h are reward models after a sigmoid. The scores here are what a reward model gives, before it:
-    logit(sigmoid(r)) = r, so the raw value is the chosen score itself, and R_s < 0.15 means r_s < logit(0.15) = -1.7346.
+    logit(sigmoid(r)) = r, so the raw value is the score taken, and R_s < 0.15 means r_s < logit(0.15) = -1.7346.
     `is_safety(p)` is the record's `safety`. Both scores must be there, whichever is taken.
 
     The paper leaves open over what is whitened and whether the mean goes too. Here (x - mean) / sqrt(variance + 1e-8)
-    over all completions of the run that have a reward, safety prompts and others together; the variance divides by their
-    number. So rewards of two runs are on two scales.
+    over all completions of the run that have a reward, safety prompts and others together; the variance is the mean of
+    the squares. So the rewards of two runs are on two scales.
     """
 
     two_pass = True
@@ -123,7 +123,7 @@ def parse(text):
 
 
 class _Parser:
-    """Recursive descent. Its methods give functions of (score, record), where score(name) is a score or raises _Missing."""
+    """Recursive descent, giving functions of (score, record) where score(name) is a score or raises _Missing."""
 
     def __init__(self, text):
         self.text, self.position, self.depth = text, 0, 0

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from pt_tools import rewards
 from pt_tools.rewards import combine
 
-SCORES = {"helpful": 2.0, "math": 1.0, "length": -0.5, "json-schema": 0.25, "a.b/c": 4.0, "b": 3.0, "sum": 9.0, "gpt-4 x": 0.5}
+SCORES = {"helpful": 2.0, "math": 1.0, "length": -0.5, "b": 3.0}
+SCORES |= {"json-schema": 0.25, "a.b/c": 4.0, "sum": 9.0, "gpt-4 x": 0.5}
 
 
 def completion(errors=(), **scores):
@@ -78,7 +79,10 @@ def test_names(text, names):
     assert combine.parse(text).verifiers == text.startswith("sum")
 
 
-@pytest.mark.parametrize("text", ["math + helpful", "all(length, math)", "max(helpful, math)", "0*math", "llama2(helpful, math)"])
+NEEDING_MATH = ["math + helpful", "all(length, math)", "max(helpful, math)", "0*math", "llama2(helpful, math)"]
+
+
+@pytest.mark.parametrize("text", NEEDING_MATH)
 def test_a_score_that_is_missing_or_failed_leaves_no_reward(text):
     rule = combine.parse(text)
     assert rule.raw({}, completion(math=None)) is None
@@ -109,10 +113,11 @@ def test_sum_is_over_the_verifiers_of_the_record(monkeypatch):
 
 
 def test_sum_is_the_reward_that_the_verifiers_give():
-    record = {"verifier": [MATH, {**MATH, "key": "again"}], "completions": [{"text": "The answer is 7."}, {"text": "8"}]}
+    right, wrong = {"text": "The answer is 7."}, {"text": "8"}
+    record = {"verifier": [MATH, {**MATH, "key": "again"}], "completions": [right, wrong]}
     rewards.score(record)
-    assert [combine.parse("sum").raw(record, c) for c in record["completions"]] == [c["reward"] for c in record["completions"]]
-    assert record["completions"][0]["reward"] == 2.0
+    assert [right["reward"], wrong["reward"]] == [2.0, 0.0]
+    assert [combine.parse("sum").raw(record, c) for c in (right, wrong)] == [2.0, 0.0]
 
 
 # --- Llama 2 --------------------------------------------------------------------------------------------------------
@@ -169,7 +174,8 @@ def test_llama2_is_the_papers_formula():
     rows = list(zip(h.tolist(), s.tolist(), tagged.tolist()))
     found = llama2(rows)
     assert found == pytest.approx(paper(h, s, tagged).tolist(), abs=1e-9)
-    assert statistics.fmean(found) == pytest.approx(0, abs=1e-12) and statistics.pvariance(found) == pytest.approx(1, abs=1e-7)
+    assert statistics.fmean(found) == pytest.approx(0, abs=1e-12)
+    assert statistics.pvariance(found) == pytest.approx(1, abs=1e-7)
     order = rng.permutation(2000)
     assert llama2([rows[i] for i in order]) == pytest.approx([found[i] for i in order], abs=1e-12)
 
@@ -229,12 +235,13 @@ def test_long_rules_are_no_deep_ones(limit):
         assert value(" * ".join(["math"] * 20_000)) == 1
         assert value("-" * 20_001 + "math") == -1
         assert value("(" * 49 + "math" + ")" * 49) == 1
-        for hostile in ("(" * 100_000, "-" * 100_000, "mean(" * 100_000, '"' * 100_000, "a-" * 50_000, " " * 100_000, "1" * 100_000):
+        for piece in ("(", "-", "mean(", '"', "a-", " ", "1", "a ", "a>="):
             with pytest.raises(ValueError, match=r"^at \d+: "):
-                combine.parse(hostile)
+                combine.parse(piece * 100_000)
 
 
-PIECES = ["a", "b-c", '"x y"', "sum", "mean", "all", "llama2", "min", "(", ")", ",", "+", "-", "*", ">=", "0.5", "1e3", " ", "é", "\n", "$", '"']
+PIECES = ["a", "b-c", '"x y"', "sum", "mean", "all", "llama2", "min", "(", ")", ",", "+", "-", "*", ">=", "0.5", "1e3"]
+PIECES += [" ", "é", "\n", "$", '"']
 
 
 @given(st.one_of(st.text(max_size=40), st.lists(st.sampled_from(PIECES), max_size=20).map("".join)))

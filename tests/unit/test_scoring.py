@@ -6,6 +6,7 @@ import random
 import types
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, BertConfig, BertForSequenceClassification
@@ -17,6 +18,8 @@ from tests import toys
 
 CFG = types.SimpleNamespace(threads=1, device="cpu", dtype="float32")
 TOOLS = [{"type": "function", "function": {"name": "add", "parameters": {}}}]
+SMALL = {"vocab_size": 102, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
+         "num_attention_heads": 4, "max_position_embeddings": 128, "initializer_range": 0.2}  # fmt: skip
 WITH_TOOLS = "{% for t in tools or [] %}[{{ t.function.name }}]{% endfor %}" + toys.CHAT
 
 
@@ -44,9 +47,7 @@ RECORDS = [
 def reward_model(path, pad=0, tok=None, seed=0, labels=1):
     """A directory with a decoder that has a random head."""
     torch.manual_seed(seed)
-    config = LlamaConfig(vocab_size=102, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
-                         max_position_embeddings=128, initializer_range=0.2, num_labels=labels, pad_token_id=pad)
-    model = LlamaForSequenceClassification(config)
+    model = LlamaForSequenceClassification(LlamaConfig(**SMALL, num_labels=labels, pad_token_id=pad))
     models.save_model(model, tok or toys.tokenizer(WITH_TOOLS), path)
     return path
 
@@ -60,7 +61,8 @@ def naive_ids(tok, rec, text):
     if isinstance(rec["prompt"], str):
         return tok(rec["prompt"] + text, add_special_tokens=False)["input_ids"] + [tok.eos_token_id]
     turns = [*rec["prompt"], assistant(text)]
-    return tok(tok.apply_chat_template(turns, tools=rec.get("tools"), tokenize=False), add_special_tokens=False)["input_ids"]
+    whole = tok.apply_chat_template(turns, tools=rec.get("tools"), tokenize=False)
+    return tok(whole, add_special_tokens=False)["input_ids"]
 
 
 def naive(directory, rec, text, back=1):
@@ -85,7 +87,7 @@ def test_a_reward_is_the_heads_number_at_the_last_token(directory):
     assert len({round(x, 4) for x in found}) == len(found) == 34
 
 
-def test_a_reward_does_not_depend_on_its_neighbours(directory, monkeypatch):
+def test_a_reward_does_not_depend_on_its_neighbours(directory):
     one = rewards_of(scoring.RewardModel("rm", directory, CFG, 1), RECORDS)
     many = scoring.RewardModel("rm", directory, CFG, 64)
     assert rewards_of(many, RECORDS) == pytest.approx(one, abs=1e-5)
@@ -94,8 +96,18 @@ def test_a_reward_does_not_depend_on_its_neighbours(directory, monkeypatch):
     many.score(mixed)
     back = sorted(zip(order, mixed), key=lambda pair: pair[0])
     assert [c["scores"]["rm"] for _, rec in back for c in rec["completions"]] == pytest.approx(one, abs=1e-5)
+
+
+def test_a_forward_holds_so_many_rows_and_tokens(directory, monkeypatch):
+    shapes, scorer = [], scoring.RewardModel("rm", directory, CFG, 4)
+    scorer.model.register_forward_pre_hook(lambda *a: shapes.append(tuple(a[2]["input_ids"].shape)), with_kwargs=True)
+    one = rewards_of(scorer, RECORDS)
+    assert sum(rows for rows, _ in shapes) == 34 and max(rows for rows, _ in shapes) == 4 and len(shapes) == 9
+    shapes.clear()
     monkeypatch.setattr(scoring.rollout, "SCORE_TOKENS", 100)
-    assert rewards_of(many, RECORDS) == pytest.approx(one, abs=1e-5)
+    assert rewards_of(scorer, RECORDS) == pytest.approx(one, abs=1e-5)
+    assert sum(rows for rows, _ in shapes) == 34 and all(rows == 1 or rows * width <= 100 for rows, width in shapes)
+    assert max(rows for rows, _ in shapes) > 1
 
 
 def test_the_tokenizers_padding_side_changes_nothing(directory, tmp_path):
@@ -118,9 +130,8 @@ def test_a_model_is_read_where_its_pad_token_makes_it_read(pad, back, tmp_path):
 
 def test_an_encoder_never_sees_the_padding(tmp_path):
     torch.manual_seed(0)
-    config = BertConfig(vocab_size=102, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
-                        max_position_embeddings=128, initializer_range=0.2, num_labels=1, pad_token_id=0)
-    models.save_model(BertForSequenceClassification(config), toys.tokenizer(), tmp_path / "rm")
+    model = BertForSequenceClassification(BertConfig(**SMALL, num_labels=1, pad_token_id=0))
+    models.save_model(model, toys.tokenizer(), tmp_path / "rm")
     one = rewards_of(scoring.RewardModel("rm", tmp_path / "rm", CFG, 1), RECORDS)
     assert rewards_of(scoring.RewardModel("rm", tmp_path / "rm", CFG, 16), RECORDS) == pytest.approx(one, abs=1e-5)
     assert len({round(x, 5) for x in one}) == len(one)
@@ -131,7 +142,8 @@ def test_the_text_is_scored_not_the_ids_of_another_tokenizer(directory):
     for rec in records:
         rec.update(prompt_ids=[7, 7], tokenizer="other", template="other")
         for completion in rec["completions"]:
-            completion.update(token_ids=[99999, 3], scores={"math": 1.0, "rm": 55.0}, errors={"rm": "earlier"}, reward=1.0)
+            completion.update(token_ids=[99999, 3], scores={"math": 1.0, "rm": 55.0}, reward=1.0)
+            completion["errors"] = {"rm": "earlier"}
     scorer = scoring.RewardModel("rm", directory, CFG, 8)
     expected = iter(rewards_of(scorer, RECORDS))
     scorer.score(records)
@@ -163,7 +175,8 @@ def test_a_reward_that_is_not_finite_is_an_error(directory):
     expected = naive(directory, records[0], "ants")
     scorer.score(records)
     zoo, zoos, ants = records[0]["completions"]
-    assert [zoo["scores"], zoo["errors"], zoos["errors"]] == [{}, {"rm": "reward is not finite"}, {"rm": "reward is not finite"}]
+    for completion in (zoo, zoos):
+        assert completion["scores"] == {} and completion["errors"] == {"rm": "reward is not finite"}
     assert ants["scores"]["rm"] == pytest.approx(expected, abs=1e-5) and ants["errors"] == {}
 
 
@@ -214,7 +227,8 @@ def test_pairs(directory):
         {"prompt": turns, "chosen": "1", "rejected": "x" * 200},
         {"prompt": turns},
     ]
-    a, b, c, d = (naive(directory, record(p), t) for p, t in [(turns, "1"), (turns, "2"), ("Once", " upon"), ("Once", " more")])
+    a, b = (naive(directory, record(turns), text) for text in ("1", "2"))
+    c, d = (naive(directory, record("Once"), text) for text in (" upon", " more"))
     found = scoring.RewardModel("rm", directory, CFG, 3).pairs(copy.deepcopy(pairs))
     expected = [(a, b), (a, b), (c, d), (c, d)]
     assert [p[:2] for p in found[:4]] == [pytest.approx(pair, abs=1e-5) for pair in expected]
@@ -277,7 +291,7 @@ def test_log_probs_of_a_teacher_are_plain_log_softmax_after_the_policys_prompt(s
             start = len(rec["prompt_ids"])
             expected = [float(table[start + t - 1, token]) for t, token in enumerate(c["token_ids"])]
             assert c["teachers"]["math"]["logprobs"] == pytest.approx(expected, abs=1e-5)
-            assert all(len(f"{abs(x):.12g}".replace(".", "").lstrip("0")) <= 7 for x in c["teachers"]["math"]["logprobs"])
+            assert all(x == float(f"{x:.7g}") for x in c["teachers"]["math"]["logprobs"])
             assert c["teachers"]["math"]["logprobs"] != pytest.approx(c["logprobs"], abs=1e-2)
 
 
@@ -289,18 +303,21 @@ def test_ids_that_the_teacher_cannot_read_are_errors(sampled, teacher):
         del c["token_ids"], c["logprobs"]
     long["completions"][0]["token_ids"] = [5] * 300
     empty["completions"][0]["token_ids"] = []
-    fine["completions"][0].update(errors={"teachers.math": "earlier", "math": "kept"}, teachers={"code": {"logprobs": []}})
+    stale = {"errors": {"teachers.math": "earlier", "math": "kept"}, "teachers": {"code": {"logprobs": []}}}
+    fine["completions"][0].update(stale)
     for c in other["completions"]:
         c.update(teachers={"math": {"logprobs": [-1.0]}}, scores={"math": 1.0})
     scorer.score([other, textual, long, empty, fine])
     for c in other["completions"]:
-        assert c["errors"] == {"teachers.math": "ids of another tokenizer"} and c["teachers"] == {} and c["scores"] == {"math": 1.0}
+        assert c["errors"] == {"teachers.math": "ids of another tokenizer"}
+        assert c["teachers"] == {} and c["scores"] == {"math": 1.0}
     assert {c["errors"]["teachers.math"] for c in textual["completions"]} == {"no token ids; pt-sample writes them"}
     total = len(long["prompt_ids"]) + 300
     assert long["completions"][0]["errors"] == {"teachers.math": f"{total} tokens, the context of the model is 256"}
     assert len(long["completions"][1]["teachers"]["math"]["logprobs"]) == len(long["completions"][1]["token_ids"])
     assert empty["completions"][0]["teachers"] == {"math": {"logprobs": []}}
-    assert fine["completions"][0]["errors"] == {"math": "kept"} and set(fine["completions"][0]["teachers"]) == {"code", "math"}
+    assert fine["completions"][0]["errors"] == {"math": "kept"}
+    assert set(fine["completions"][0]["teachers"]) == {"code", "math"}
 
 
 def test_log_probs_that_are_not_finite_are_an_error(sampled, teacher):
@@ -313,6 +330,26 @@ def test_log_probs_that_are_not_finite_are_an_error(sampled, teacher):
 
 
 # --- both -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_command_runs_models_and_combines_their_scores(pt, sampled, teacher, directory, tmp_path):
+    safe = reward_model(tmp_path / "safe", seed=1)
+    rows = [{**rec, "safety": i == 0} for i, rec in enumerate(sampled)]
+    toys.write(tmp_path / "samples.jsonl", rows)
+    argv = ["--reward-model", f"helpful={directory}", "--reward-model", f"safe={safe}", "--logprobs", f"math={teacher}"]
+    argv += ["--combine", "llama2(helpful, safe)", "--threads", 1, "--batch-size", 5]
+    pt("pt-score", "samples.jsonl", *argv, "-o", "out.jsonl", check=0)
+    scored = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    found = [(rec, c) for rec in scored for c in rec["completions"]]
+    for rec, c in found:
+        assert len(c["teachers"]["math"]["logprobs"]) == len(c["token_ids"])
+        expected = {name: naive(path, rec, c["text"]) for name, path in (("helpful", directory), ("safe", safe))}
+        assert c["scores"] == {name: pytest.approx(x, abs=1e-5) for name, x in expected.items()}
+    h, s = (1 / (1 + np.exp(-np.array([c["scores"][name] for _, c in found]))) for name in ("helpful", "safe"))
+    taken = np.where(np.array([rec["safety"] for rec, _ in found]) | (s < 0.15), s, h)
+    raw = np.log(taken / (1 - taken))
+    assert [c["reward"] for _, c in found] == pytest.approx(((raw - raw.mean()) / raw.std()).tolist(), abs=1e-6)
+    assert len({c["reward"] for _, c in found}) > 6
 
 
 def test_threads_share_a_scorer(sampled, teacher, directory):
