@@ -40,7 +40,7 @@ _UNSPACED = {"HAN", "KANA", "THAI", "LAO", "KHMER", "MYANMAR"}
 _NAMES = {"CJK": "HAN", "HIRAGANA": "KANA", "KATAKANA": "KANA", "KATAKANA-HIRAGANA": "KANA"}
 _JOINERS = "'’\u200c\u200d"  # stand inside a word
 
-# (closing mark, what to drop). Only the text up to the last closing mark and its end is searched: every search is linear.
+# (closing mark, what to drop). Only the text up to the end of the last closing mark is searched: that keeps it linear.
 _NO_WORDS = [
     ("```", re.compile(r"```.*?```", re.S)),
     ("`", re.compile(r"`[^`\n]+`")),
@@ -119,7 +119,7 @@ def _words(text):
 
 @functools.lru_cache(maxsize=65536)
 def _script(char):
-    """The script of a letter; INSIDE for what only continues a word (accents, vowel signs); None for what is no letter."""
+    """The script of a letter; INSIDE for what only continues a word (accents, vowel signs); None for the rest."""
     category = unicodedata.category(char)
     if category[0] == "M" or char in _JOINERS:
         return "INSIDE"

@@ -1,18 +1,19 @@
 r"""The `regex`, `exact` and `json-schema` verifiers: does the text look as the record says?
 
-    {"name": "regex", "pattern": "\\bsorry\\b"}         optional: "flags": "ims" or some of it, "mode": "search" | "fullmatch"
-    {"name": "exact", "answer": "Paris"}                optional: "ignore_case": false, "strip": true
+    {"name": "regex", "pattern": "\\bsorry\\b"}     optional: "flags": some of "ims", "mode": "search" | "fullmatch"
+    {"name": "exact", "answer": "Paris"}            optional: "ignore_case": false, "strip": true
     {"name": "json-schema", "schema": {"type": "object"}}
 
-all of them: optional "of": "all" | "answer" | "thinking", the part of the completion that is looked at (see `common.part`).
+all of them: optional "of": "all" | "thinking" | "answer", the part of the completion that counts (`common.part`).
 
 The score is 1 or 0 with the reason. Patterns are Python's `re`. The JSON is the whole text, or its last fenced block
-(``` or ```json); no key may occur twice, and every number must fit a double: NaN, Infinity and 1e999 are not JSON. Schemas
-need the extra `[schema]` (jsonschema); `$schema` names the draft (2020-12 if it does not), `format` is an annotation, and
-a `$ref` leads nowhere outside the schema.
+(``` or ```json); no key may occur twice, and every number must fit a double: NaN, Infinity and 1e999 are not JSON.
+Schemas need the extra `[schema]` (jsonschema); `$schema` names the draft (2020-12 if it does not), `format` is an
+annotation, and a `$ref` leads nowhere outside the schema.
 
-Patterns and schemas come from the data: they run in a worker process with limits on processor time and memory. What takes
-too long or too much on a completion scores 0; what can never be used (it does not compile, it loops) refuses the row.
+Patterns and schemas come from the data: they run in a worker process with limits on processor time and memory. What
+takes too long or too much on a completion scores 0; what can never be used (it does not compile, it loops) refuses the
+row.
 """
 
 from __future__ import annotations
@@ -231,8 +232,10 @@ def _walk(schema):
     for key, value in schema.items():
         if key in _REFERENCES and isinstance(value, str) and not value.startswith("#"):
             raise ValueError(f"a {key} may not leave the schema: {value[:200]!r}")
-        for pattern in value if key == "patternProperties" and isinstance(value, dict) else [value] * (key == "pattern"):
-            if isinstance(pattern, str):
+        if key == "pattern" and isinstance(value, str):
+            _compiled(value, "")
+        if key == "patternProperties" and isinstance(value, dict):
+            for pattern in value:
                 _compiled(pattern, "")
         _walk(value)
 

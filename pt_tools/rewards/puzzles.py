@@ -5,13 +5,13 @@ r"""The `game24` and `countdown` verifiers: reach a number by arithmetic on give
                                                                            "all": true: exactly once, as TinyZero's
 
 The expression is what stands in the last `<answer>…</answer>`, else in the last `\boxed{…}`, else behind the last
-"Answer:" (or "answer is") on its line or the next one, else the last line; after the thinking part if there is one. It may
-end in "= 24", which must then be true; the step lines of tree-of-thought answers are not looked at.
+"Answer:" (or "answer is") on its line or the next one, else the last line; after the thinking part if there is one. It
+may end in "= 24", which must then be true; the step lines of tree-of-thought answers are not looked at.
 
 An expression is whole numbers in ASCII digits, the binary operators + - * / and parentheses, evaluated exactly with
 fractions. There is no sign in front of a number or a bracket, no power, no `//`, no decimal point, no number glued
-together or written with a leading zero. × ⋅ · ∗ ÷ ∕ − – and LaTeX's \times \cdot \div \frac{}{} \left \right are read as
-what they mean. Nothing is ever given to an interpreter.
+together or written with a leading zero. × ⋅ · ∗ ÷ ∕ − – and LaTeX's \times \cdot \div \frac{}{} \left \right are read
+as what they mean. Nothing is ever given to an interpreter.
 """
 
 from __future__ import annotations

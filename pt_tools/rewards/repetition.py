@@ -5,9 +5,9 @@
 share = 1 - distinct n-grams / n-grams; score = -penalty max(share - limit, 0) / (1 - limit)
 
 The share of repeated n-grams is the penalty of Yeo et al. (arXiv:2502.03373, appendix C) summed over a completion, and
-open-r1's, which has no free `limit`. "Words" are lower-cased runs of letters and digits, cut every 20 characters so that
-one endless word repeats too; Han and kana characters and marks of punctuation are a word each. "tokens" counts the
-recorded `token_ids`. A completion of fewer than n units repeats nothing: use it beside a verifier of the answer.
+open-r1's, which has no free `limit`. "words" are lower-cased runs of letters and digits, cut every 20 characters so
+that one endless word repeats too; Han and kana characters and marks of punctuation are a word each. "tokens" counts
+the recorded `token_ids`. A completion of fewer than n units repeats nothing: use it beside a verifier of the answer.
 """
 
 from __future__ import annotations

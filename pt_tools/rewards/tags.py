@@ -7,11 +7,11 @@ every tag of `tags` opens and closes once, in this order, each around visible te
 between and behind; else 0 with the reason. (R1 adds this to the accuracy reward with equal weight.)
 
 start_inside   the prompt has already opened the first tag, so the completion begins inside it
-answer "free"  the answer is what follows the last tag, and must be visible text: with "tags": ["think"] the layout of R1
-               itself and of DeepSeek V3.1 to V4, `<think>…</think> answer`
+answer "free"  the answer is what follows the last tag, and must be visible text: with "tags": ["think"] the layout of
+               R1 itself and of DeepSeek V3.1 to V4, `<think>…</think> answer`
 
-Tags are matched as they are written, lower and upper case differ. White space, control, zero-width and filler characters
-are not visible text. Pay for the format only beside correctness, or it is the first and only thing that is learned.
+Tags are matched as they are written, lower and upper case differ. White space, control, zero-width and filler
+characters are not visible text. Pay for the format only beside correctness, or it is all that is learned.
 """
 
 from __future__ import annotations

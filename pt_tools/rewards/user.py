@@ -1,14 +1,15 @@
 """The `user` verifier: a function of whoever runs the command, never of the data.
 
-    {"name": "user", "key": NAME, "function": "module:function"}     optional: "timeout_s": 60, "path": [current directory]
+    {"name": "user", "key": NAME, "function": "module:function"}
+    optional: "timeout_s": 60, "path": [the current directory]
 
-The function is called as `function(completion, spec)`, two dicts: the completion has `text` and what else pt-sample wrote
-(`token_ids`, `finish`), the spec is this object. It returns a number, or {"score": number, "detail": anything JSON holds}.
-A score of 0 is how it says that a completion fails: an exception, a time-out, a score that is no finite number or a
-process that dies is the grader's failure, an error of that completion.
+The function is called as `function(completion, spec)`, two dicts: the completion has `text` and what else pt-sample
+wrote (`token_ids`, `finish`), the spec is this object. It returns a number, or {"score": number, "detail": what JSON
+holds}. A score of 0 is how it says that a completion fails: an exception, a time-out, a score that is no finite number
+or a process that dies is the grader's failure, an error of that completion.
 
-It runs in worker processes, several at once, each importing the module once from `path` (in front of Python's own); they
-are killed and started anew after a time-out. There is no sandbox and no memory limit: it is your code.
+It runs in worker processes, several at once, each importing the module once from `path` (in front of Python's own);
+they are killed and started anew after a time-out. There is no sandbox and no memory limit: it is your code.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ def grade(spec, completion):
     """What the function says: (score, detail). Raises worker.Failed, Lost or Timeout, or ValueError for no score."""
     key = spec["function"], tuple(spec.get("path") or [os.getcwd()])
     pool = _POOLS.get(key) or _POOLS.setdefault(key, worker.Pool(f"{__name__}:{key[0]}", memory_mb=0, path=key[1]))
-    answer = pool.call(json.dumps([completion, spec]), spec.get("timeout_s", 60))  # ASCII: a text may hold lone surrogates
+    request = json.dumps([completion, spec])  # as ASCII: a text may hold lone surrogates
+    answer = pool.call(request, spec.get("timeout_s", 60))
     return answer["score"], answer["detail"]
 
 
