@@ -9,7 +9,7 @@ or all that stands there. Its scorers are not made for hostile answers, so:
 - They run in a worker process with limits on processor time and memory. A scorer that would run text as Python code
   (`eval`, sympy's `parse_expr`, on the answer or on the entry) is stopped before it does.
 - An entry is used only if its scorer gives its own answer the full score, where it has one, and a senseless answer
-  less; else the row is an error (`game_of_life_halting` pays for any text; `countdown` and others evaluate: use our own).
+  less; else the row is an error (`game_of_life_halting` pays for any text; for `countdown` use our own verifier).
 - Where the entry is sound, a scorer that raises, or is stopped, on a completion scores it 0 with the reason.
 - Only the full score counts: many sets pay 0.01 to 0.1 for a wrong answer. "partial": true passes the set's score on.
 """
