@@ -37,13 +37,13 @@ def grade(spec, completion):
     """(penalty <= 0, {"tokens": n}). ValueError if the completion's tokens are not recorded."""
     count = common.token_count(completion)
     if spec.get("mode", MODES[0]) == "linear":
-        return -spec["weight"] * min(count / spec["max_length"], 1.0), {"tokens": count}
+        return spec["weight"] * max(-count / spec["max_length"], -1.0), {"tokens": count}
     return soft_overlong(count, spec["max_length"], spec["cache"]), {"tokens": count}
 
 
 def soft_overlong(count, max_length, cache):
     """DAPO's eq. 13, in [-1, 0]."""
-    return -min(max(count - (max_length - cache), 0) / cache, 1.0)
+    return max(-1.0, min(0.0, (max_length - cache - count) / cache))
 
 
 def well_formed(spec, completion):

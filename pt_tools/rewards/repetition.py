@@ -2,7 +2,7 @@
 
     {"name": "repetition", "n": 20}       optional: "limit": 0.0, "penalty": 1.0, "unit": "words" | "tokens"
 
-share = 1 - distinct n-grams / n-grams; score = -penalty max(share - limit, 0) / (1 - limit)
+share = 1 - distinct n-grams / n-grams; score = penalty min(limit - share, 0) / (1 - limit)
 
 The share of repeated n-grams is the penalty of Yeo et al. (arXiv:2502.03373, appendix C) summed over a completion, and
 open-r1's, which has no free `limit`. "words" are lower-cased runs of letters and digits, cut every 20 characters so
@@ -41,7 +41,7 @@ def grade(spec, completion):
     else:
         units = _UNIT.findall(completion["text"].lower())
     share, limit = repeated(units, spec["n"]), spec.get("limit", 0.0)
-    return -spec.get("penalty", 1.0) * max(share - limit, 0.0) / (1 - limit), {"repeated": round(share, 6)}
+    return spec.get("penalty", 1.0) * min(limit - share, 0.0) / (1 - limit), {"repeated": round(share, 6)}
 
 
 def repeated(units, n):
