@@ -75,12 +75,17 @@ def _finish(job, record, rule, explain):
 
 
 def failure(record, rule=None):
-    """Why a completion of the record has no reward, None if all have theirs (or none was asked for)."""
+    """Why a completion of the record lacks its reward or a teacher; None if all have what was asked for."""
     for completion in record["completions"]:
-        if completion.get("reward", 0) is None:
-            errors = completion.get("errors") or {}
-            named = [key for key in errors if rule is None or key in rule.names] or list(errors)
-            return f"{named[0]}: {errors[named[0]]}" if named else "a score is missing"
+        errors = completion.get("errors") or {}
+        unrewarded = completion.get("reward", 0) is None
+        named = [key for key in errors if key.startswith("teachers.") or (unrewarded and (rule is None or key in rule.names))]
+        if named or (unrewarded and errors):
+            key = (named or list(errors))[0]
+            return f"{key}: {errors[key]}"
+        if unrewarded:
+            scores = completion.get("scores") or {}
+            return f"no score {next((name for name in rule.names if name not in scores), '')!r}" if rule else "no reward"
     return None
 
 

@@ -56,7 +56,8 @@ def main(cfg, job):
         rule = _rule(cfg)
         scorers = [stack.enter_context(contextlib.closing(scorer)) for scorer in _scorers(cfg, job)]
         rule = rule or _only_rule(cfg, scorers)
-        grading.run(job, scorers, lambda record: _check(record, scorers), rule, cfg.explain)
+        keys = _keys(cfg, scorers)
+        grading.run(job, scorers, lambda record: _check(record, scorers, cfg.verify, keys), rule, cfg.explain)
 
 
 MODELS = ("reward_model", "logprobs")
@@ -149,11 +150,26 @@ def _only_rule(cfg, scorers):
     return combine.parse("mean(" + ", ".join(f'"{name}"' for name in names) + ")")
 
 
-def _check(record, scorers):
+def _keys(cfg, scorers):
+    """The names of the scores that are the same for all records; each may have one writer."""
+    from pt_tools import rewards
+
+    found = [key for scorer in scorers for key in getattr(scorer, "keys", ())]
+    found += [*_raters(cfg), *(key for key, _ in rewards.keyed(list(rewards.settings.added)))]
+    for key in found:
+        if found.count(key) > 1:
+            raise Usage(f"two scorers write the score {key!r}")
+    return set(found)
+
+
+def _check(record, scorers, verify, keys):
     """ValueError if the record cannot be scored."""
-    from pt_tools import record as rec
+    from pt_tools import record as rec, rewards
 
     rec.check_scores(record)
+    taken = keys & {key for key, _ in rewards.specs(record)} if verify else None
+    if taken:
+        raise ValueError(f"a verifier and another scorer share the name {min(taken)!r}; give the verifier another `key`")
     for scorer in scorers:
         if check := getattr(scorer, "check", None):
             check(record)
