@@ -17,7 +17,7 @@ from pt_tools.rewards.sandbox import Ended, Failed, Late
 
 MAX_REASON = 300
 MIN_OUTPUT = 2**20  # bytes that a program may write, or twice what is expected
-EXIT_S = 5.0  # for a process that has closed its pipe to end by itself
+EXIT_S = 1.0  # for a process that has closed its pipe to end by itself
 REL_TOL, ABS_TOL = 1e-6, 1e-9
 
 
@@ -115,7 +115,7 @@ def _one_call(solution, name, call, deadline):
     try:
         status, *rest = values.loads(_answer(solution, request, deadline))
         if status != "ok":
-            return str(rest[1]), False
+            return ": ".join(filter(None, map(str, rest))), False
         return None if same(rest[0], call["expected"]) else "wrong", False
     except Late:
         return "timeout", True
@@ -164,37 +164,41 @@ def run_stdio(plan, texts, tier):
 
 def _one_program(plan, text, case, tier, deadline):
     """None, or why the program failed on this input."""
-    stdin = os.memfd_create("stdin", os.MFD_CLOEXEC)
+    most = max(MIN_OUTPUT, 2 * len(case["output"]))
+    output, how = run_program(text, case["input"], plan.limits, tier, deadline, most)
+    if how != "exit 0":
+        return how
+    return None if lines(output.decode("utf-8", "replace")) == lines(case["output"]) else "wrong"
+
+
+def run_program(text, stdin, limits, tier, deadline, most=MIN_OUTPUT):
+    """Run a main program on the text `stdin` -> (what it wrote, at most `most` bytes, and how it ended: "exit 0", …)."""
+    given = os.memfd_create("stdin", os.MFD_CLOEXEC)
     reading, writing = os.pipe2(os.O_CLOEXEC)
+    output = bytearray()
     try:
-        with open(stdin, "wb", closefd=False) as file:
-            file.write(case["input"].encode("utf-8", "surrogatepass"))
-        os.lseek(stdin, 0, os.SEEK_SET)
-        with sandbox.start(plan.limits, tier, stdin, writing) as jail:
+        with open(given, "wb", closefd=False) as file:
+            file.write(stdin.encode("utf-8", "surrogatepass"))
+        os.lseek(given, 0, os.SEEK_SET)
+        with sandbox.start(limits, tier, given, writing) as jail:
             os.close(writing)
             writing = None
             jail.send(values.dumps({"role": "program", "texts": [text]}), deadline)
-            output = _read(reading, max(MIN_OUTPUT, 2 * len(case["output"])), deadline)
-            if output is None:
-                return "killed: too much output"
+            if not _read(reading, output, most, deadline):
+                return output, "killed: too much output"
             reason = _reason(jail, deadline)
             if not jail.wait(deadline):
-                return "timeout"
-            return _verdict(output, reason, _how(jail), case["output"])
+                return output, "timeout"
+            how = _how(jail)
+            return output, clean(reason) if how == "exit 1" and isinstance(reason, str) else how
     except Late:
-        return "timeout"
+        return output, "timeout"
     except Ended:
-        return "exit"
+        return output, "exit"
     finally:
-        for fd in (stdin, reading, writing):
+        for fd in (given, reading, writing):
             if fd is not None:
                 os.close(fd)
-
-
-def _verdict(output, reason, how, expected):
-    if how != "exit 0":
-        return reason if isinstance(reason, str) and how == "exit 1" else how
-    return None if lines(output.decode("utf-8", "replace")) == lines(expected) else "wrong"
 
 
 def _reason(jail, deadline):
@@ -205,18 +209,18 @@ def _reason(jail, deadline):
         return None
 
 
-def _read(fd, most, deadline):
-    """Everything until the pipe is closed; None if that is more than `most` bytes. Late."""
-    poll, parts = select.poll(), bytearray()
+def _read(fd, output, most, deadline):
+    """Collect everything in `output` until the pipe is closed; False if that is more than `most` bytes. Late."""
+    poll = select.poll()
     poll.register(fd, select.POLLIN)
-    while len(parts) <= most:
+    while len(output) <= most:
         if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
             raise Late
         block = os.read(fd, 2**18)
         if not block:
-            return bytes(parts)
-        parts += block
-    return None
+            return True
+        output += block
+    return False
 
 
 def lines(text):

@@ -83,13 +83,16 @@ def new_module(name):
     return module
 
 
+def text_of(error):
+    try:
+        return str(error)[:MAX_REASON]
+    except BaseException:
+        return ""
+
+
 def why(error):
     """A short reason: the exception's type and text."""
-    try:
-        text = str(error)
-    except BaseException:
-        text = ""
-    name = type(error).__name__
+    name, text = type(error).__name__, text_of(error)
     return (f"{name}: {text}" if text else name)[:MAX_REASON]
 
 
@@ -114,7 +117,7 @@ def solution(pipe, order):
             answer = values.dumps(["ok", OPERATIONS[operation](module, *arguments)], kept.refer)
         except BaseException as error:  # SystemExit too
             kind = next((k.__name__ for k in type(error).__mro__ if vars(builtins).get(k.__name__) is k), "Exception")
-            answer = values.dumps(["error", kind, why(error)])
+            answer = values.dumps(["error", kind, text_of(error)])
         pipe.send(answer)
 
 

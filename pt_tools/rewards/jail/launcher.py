@@ -199,9 +199,14 @@ def in_namespaces(request, _):
     confine.filter_calls(alone=False)
 
 
-def in_landlock(request, folder):
+def own_folder(folder):
     os.setsid()
     os.chdir(folder)
+    tempfile.tempdir = folder
+
+
+def in_landlock(request, folder):
+    own_folder(folder)
     root = os.geteuid() == 0
     if root:
         os.chmod(folder, 0o777)
@@ -216,7 +221,6 @@ def in_landlock(request, folder):
 
 def unprotected(request, folder):
     """Resource limits only; for who typed --unsafe-local."""
-    os.setsid()
-    os.chdir(folder)
+    own_folder(folder)
     confine.limit(request["memory_mb"], request["cpu_s"], processes=False)
     confine.die_with_parent()

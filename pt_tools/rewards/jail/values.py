@@ -12,6 +12,7 @@ import json
 
 MAX_DEPTH = 100
 MAX_FRAME = 4 * 2**20  # bytes of one message
+MAX_ITEMS = 10**6  # of one container; more cannot fit into a message
 SMALL = 2**53
 SEQUENCES = {"l": list, "t": tuple, "s": set, "f": frozenset}
 TAGS = {kind: tag for tag, kind in SEQUENCES.items()}
@@ -63,17 +64,23 @@ def _int(value, _):
     return value if -SMALL < value < SMALL else ["I", hex(value)]
 
 
+def _fitting(kind, value):
+    if kind.__len__(value) > MAX_ITEMS:
+        raise NotPlain(f"more than {MAX_ITEMS} items")
+    return value
+
+
 def _dict(value, item):
-    return ["d", *([item(key), item(held)] for key, held in dict.items(value))]
+    return ["d", *([item(key), item(held)] for key, held in dict.items(_fitting(dict, value)))]
 
 
 def _sequence(kind):
-    return lambda value, item: [TAGS[kind], *map(item, kind.__iter__(value))]
+    return lambda value, item: [TAGS[kind], *map(item, kind.__iter__(_fitting(kind, value)))]
 
 
 ENCODERS = {
     int: _int,
-    float: lambda value, _: float.__add__(value, 0.0) if float.__ne__(value, 0.0) else float.__pos__(value),
+    float: lambda value, _: float.__pos__(value),
     str: lambda value, _: str.__str__(value),
     complex: lambda value, _: ["c", complex.__pos__(value).real, complex.__pos__(value).imag],
     bytes: lambda value, _: ["b", bytes.hex(value)],
