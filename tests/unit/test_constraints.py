@@ -2,12 +2,12 @@
 
 import json
 import random
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from pt_tools import rewards
-from pt_tools.rewards import constraints, language
-from pt_tools.rewards import sentences
+from pt_tools.rewards import constraints, sentences
 from pt_tools.rewards.instructions import INSTRUCTIONS
 
 LESS, LEAST = "less than", "at least"
@@ -36,6 +36,7 @@ CASES = [
     ("detectable_content:postscript", {"postscript_marker": "P.S."}, ["Hi.\nP.S. bye", "p. s. ok"], ["PS bye", "Hi"]),
     ("detectable_content:postscript", {"postscript_marker": "P.P.S"}, ["Hi\nP.P.S bye", "p. p. s. ok"], ["P.S. bye"]),
     ("detectable_format:number_bullet_lists", {"num_bullets": 2}, ["* a\n* b", "- a\n  - b\ntext"], ["* a", "* a\n* b\n- c", "** a\n** b"]),
+    ("detectable_format:number_bullet_lists", {"num_bullets": 1}, ["*\nb", "*\n* b", "**\n\t- b"], ["*", "**a**", "• a", "1. a"]),
     ("detectable_format:constrained_response", {}, ["My answer is yes.", "Well: My answer is maybe."], ["my answer is yes.", "yes"]),
     ("detectable_format:number_highlighted_sections", {"num_highlights": 2}, ["*a* and *b*", "**a b** *c*"], ["*a*", "* * and **", "*a\nb* *c*"]),
     (
@@ -110,6 +111,9 @@ def test_loose_forgives_first_line_last_line_and_asterisks():
         (["punctuation:no_comma"], [{}, {}], "same length"),
         (["punctuation:no_comma"], None, "same length"),
         (["punctuation:no_comma"], ["x"], "must be an object"),
+        (["punctuation:no_comma"], [False], "must be an object"),
+        (["punctuation:no_comma"], [{"relation": LEAST}], "no_comma has no argument 'relation'"),
+        ([["punctuation:no_comma"]], [{}], "unknown instruction"),
     ],
 )
 def test_an_unusable_row_is_refused_and_never_rewarded(ids, kwargs, why):
@@ -120,45 +124,65 @@ def test_an_unusable_row_is_refused_and_never_rewarded(ids, kwargs, why):
     assert verdict.reward is None and why in verdict.errors["constraints"] and not verdict.scores
 
 
+@pytest.mark.parametrize("extra, why", [
+    ({"mod": "loose"}, "unknown key 'mod'"), ({"mode": "both"}, "unknown mode"), ({"fail_closed": 0}, "true or false"),
+])  # fmt: skip
+def test_an_object_with_a_slip_is_refused(extra, why):
+    with pytest.raises(ValueError, match=why):
+        constraints.check({"name": "constraints", "instruction_id_list": [], "kwargs": [], **extra})
+
+
+def test_both_modes_at_once_are_those_of_the_grades():
+    ids = ["punctuation:no_comma", "startend:quotation", "detectable_format:number_highlighted_sections"]
+    spec = {"name": "constraints", "key": "k", "instruction_id_list": ids, "kwargs": [{}, {}, {"num_highlights": 1}], "mode": "loose"}
+    assert constraints.both(spec, 'Sure, *here*:\n"a"') == ([False, False, True], [True, True, True])
+    assert constraints.both(spec, '"a"') == ([True, True, False], [True, True, False])
+    assert constraints.both(spec, " ") == ([False] * 3, [False] * 3)
+    assert constraints.grade(spec, {"text": 'Sure, *here*:\n"a"'}) == (1.0, [True] * 3)
+
+
+def test_a_language_that_cannot_be_told_is_followed_only_where_one_asks_for_it():
+    ids, kwargs = ["language:response_language", "change_case:english_lowercase"], [{"language": "de"}, {}]
+    spec = {"instruction_id_list": ids, "kwargs": kwargs}
+    assert constraints.grade(spec, {"text": "12 + 3"}) == (0.0, [False, False])
+    assert constraints.grade({**spec, "fail_closed": True}, {"text": "12 + 3"}) == (0.0, [False, False])
+    assert constraints.grade({**spec, "fail_closed": False}, {"text": "12 + 3"}) == (0.0, [True, False])  # no small letter
+    assert constraints.grade({**spec, "fail_closed": False}, {"text": "this is not german"}) == (0.0, [False, True])
+    assert constraints.grade({**spec, "fail_closed": False}, {"text": " "}) == (0.0, [False, False])
+
+
+def test_eight_threads_give_the_verdicts_of_one(data):
+    rows = [json.loads(line) for line in open(data / "ifeval" / "input_data.jsonl")]
+    answers = [row["output"] for row in json.load(open(data / "dolly" / "dolly_3k.json"))[: len(rows)]]
+    pairs = [({key: row[key] for key in ("instruction_id_list", "kwargs")}, text) for row, text in zip(rows, answers)]
+    alone = [constraints.both(*pair) for pair in pairs]
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(lambda pair: constraints.both(*pair), pairs)) == alone
+    assert 0 < sum(map(all, (strict for strict, _ in alone))) < len(rows)
+    assert all(strict <= loose for both in alone for strict, loose in zip(*both))
+
+
 def test_null_arguments_of_other_instructions_are_no_arguments():
     kwargs = {"relation": LEAST, "num_words": 2.0, "keywords": None, "language": None}
     assert grade(["length_constraints:number_words"], [kwargs], "two words") == (1.0, [True])
 
 
-def test_sentences():
-    texts = {"": 0, "One": 1, "One. Two? Three!": 3, "Dr. No met J. Doe at 5 p.m. yesterday.": 1, "e.g. this": 2, 'He said "Go." Then he left.': 2,
-             "Wait... what? No!": 2, "Version 2.5 is out.\n\nGet it (now!) Here.": 3}  # fmt: skip
-    assert {text: sentences.count(text) for text in texts} == texts
-
-
-SAMPLES = {
-    "en": "The cats of the town were asleep when she came home.", "de": "Die Katze schläft, weil sie müde ist und nicht spielen will.",
-    "es": "Los gatos duermen en la casa porque hace mucho frío.", "fr": "Les chats dorment dans la maison parce qu'il fait froid.",
-    "it": "I gatti dormono nella casa perché fuori fa molto freddo.", "pt": "Os gatos dormem em casa porque não está calor.",
-    "pl": "Koty śpią w domu, ponieważ na dworze jest zimno.", "vi": "Những con mèo đang ngủ trong nhà vì trời rất lạnh.",
-    "sw": "Paka wanalala katika nyumba kwa sababu ni baridi sana.", "fi": "Kissat nukkuvat talossa, koska ulkona on kylmä ja ne ovat väsyneitä.",
-    "ru": "Кошки спят в доме, потому что на улице холодно.", "uk": "Коти сплять у будинку, тому що надворі холодно і їм добре.",
-    "bg": "Котките спят в къщата, защото навън е студено.", "ar": "القطط تنام في البيت لأن الجو بارد في الخارج.",
-    "fa": "گربه‌ها در خانه می‌خوابند چون بیرون سرد است.", "ur": "بلیاں گھر میں سو رہی ہیں کیونکہ باہر سردی ہے۔",
-    "he": "החתולים ישנים בבית כי קר בחוץ.", "hi": "बिल्लियाँ घर में सो रही हैं क्योंकि बाहर ठंड है।", "mr": "बाहेर थंडी आहे म्हणून मांजरी घरात झोपल्या आहेत आणि ते छान आहे.",
-    "ne": "बाहिर जाडो छ त्यसैले बिरालाहरू घरमा सुतिरहेका छन्।", "bn": "বাইরে ঠান্ডা তাই বিড়ালরা ঘরে ঘুমাচ্ছে।", "pa": "ਬਾਹਰ ਠੰਢ ਹੈ ਇਸ ਲਈ ਬਿੱਲੀਆਂ ਘਰ ਵਿੱਚ ਸੌਂ ਰਹੀਆਂ ਹਨ।",
-    "gu": "બહાર ઠંડી છે તેથી બિલાડીઓ ઘરમાં સૂઈ રહી છે.", "ta": "வெளியே குளிராக இருப்பதால் பூனைகள் வீட்டில் தூங்குகின்றன.", "te": "బయట చలిగా ఉంది కాబట్టి పిల్లులు ఇంట్లో నిద్రపోతున్నాయి.",
-    "kn": "ಹೊರಗೆ ಚಳಿ ಇರುವುದರಿಂದ ಬೆಕ್ಕುಗಳು ಮನೆಯಲ್ಲಿ ಮಲಗಿವೆ.", "ml": "പുറത്ത് തണുപ്പായതിനാൽ പൂച്ചകൾ വീട്ടിൽ ഉറങ്ങുന്നു.", "th": "แมวนอนอยู่ในบ้านเพราะข้างนอกหนาว",
-    "ko": "밖이 추워서 고양이들이 집에서 자고 있습니다.", "ja": "外が寒いので、猫は家の中で寝ています。", "zh": "外面很冷，所以猫在家里睡觉。",
+COUNTS = {
+    "": 0, " \n": 0, "One": 1, "One. Two? Three!": 3, "no capitals. still two": 2, "Version 2.5 is out.\n\nGet it (now!) Here.": 3,
+    "Mr. Smith met Dr. J. Doe at 5 p.m. yesterday.": 1, "He lives in the U.S. However, she does not.": 2, "the U.S. Senate": 1,
+    "e.g. this": 2, "1. Apples\n2. Pears": 3, "1. apples\n2. pears": 1, "It was 1990. Then it rained.": 2, "A. Red\nB. Blue": 3,
+    'He said "Go." Then he left.': 2, "(It rained.) We left.": 2, "Really?! Yes!!! No": 3, "Wait... what? No!": 2, "Wait... This is it.": 2,
+    "A line\nwithout stops\n\nis one": 1, "See a.b.c for more.": 1, "**Bold.** Then plain.": 2, "**Bold.**": 2, "end.": 1, "… so": 1,
+}  # fmt: skip
+CAPITALS = {
+    "": 0, "I am": 1, "NASA, ESA and a U.S. team": 3, "DON'T": 2, "IT'S CANNOT": 4, "COVID-19 x": 1, "A/B": 1, "A,B": 2, "DON’T": 2,
+    "**BIG** (BIG) \"BIG\"": 3, "Mcdonald'S": 1, "3D 2024 -- A--B": 3, "John": 0, "THE END.": 2,
 }  # fmt: skip
 
 
-def test_one_sentence_of_every_language_is_recognised():
-    assert set(SAMPLES) == set(language.LANGUAGES)
-    assert {lang: language.detect(text) for lang, text in SAMPLES.items()} == {lang: lang for lang in SAMPLES}
-    assert language.detect("12 + 3 = 15!") is None
-
-
-def test_english_text_is_english(data):
-    rows = json.load(open(data / "dolly" / "dolly_3k.json"))
-    texts = [row["output"] for row in rows if len(row["output"].split()) >= 5]
-    english = sum(language.detect(text) == "en" for text in texts)
-    assert len(texts) > 2000 and english >= 0.995 * len(texts)
+def test_sentences_and_capital_words():
+    assert {text: sentences.count(text) for text in COUNTS} == COUNTS
+    assert {text: sentences.capital_words(text) for text in CAPITALS} == CAPITALS
 
 
 def test_all_ifeval_prompts_load(data):
@@ -174,8 +198,9 @@ def test_all_ifeval_prompts_load(data):
 def test_hostile_texts_cost_no_reward_and_little_time(limit):
     hostile = ["*" * 300_000, "[" * 300_000, "<<" * 200_000, "- " * 200_000, "." * 400_000, "\n\n" * 200_000, '"' * 300_000, "A." * 200_000]
     rng = random.Random(0)
+    hostile += ["* " * 200_000, "a. " * 200_000, "\ud800" * 300_000, "." + " " * 400_000, "(\n" * 200_000, '."' * 200_000, "1.(" * 200_000]
     hostile += ["".join(rng.choices("*-[]<>.\n \"'A", k=200_000)), " \n" * 200_000 + "x"]
-    for name, kwargs, _, _ in CASES:
+    for name, kwargs in {case[0]: case[1] for case in CASES}.items():
         with limit(120):  # linear work takes a fraction of a second, quadratic work hours
             for text in hostile:
                 grade([name], [kwargs], text)
