@@ -35,6 +35,9 @@ _INTEGER = re.compile(r"[-+]?[0-9]+")
 _WORDS = re.compile(r"[A-Za-z ]+")
 _BRACKETS = (("(", ")"), ("[", "]"), ("(", "]"), ("[", ")"), ("\\{", "\\}"))
 _MATRIX = re.compile(r"\\begin\{([pbvBV]?matrix|array)\}(?:\{[lcr| ]*\})?(.*)\\end\{\1\}")
+_BRACKETED = re.compile(r"[(\[]\s*(\\begin\{array\}.*\\end\{array\})\s*[)\]]")
+_CHOICE = re.compile(r"\(([A-J])\)\s+(?!and|or)(?!.*\([A-J]\)).+")
+_NAMES = re.compile(r"\(\s*\\?[A-Za-z]+(?:\s*,\s*\\?[A-Za-z]+)+\s*\)")
 _AND = re.compile(r"\s*,?(?<![A-Za-z])(?:and|or)(?![A-Za-z])\s*", re.I)
 _SIDES = re.compile(r"(?<![<>!:])=(?!=)|\\equiv(?![A-Za-z])|\\in(?![A-Za-z])")
 _ARGUMENT = re.compile(r"(?<=[A-Za-z}])(?:\([^()=]{1,20}\)|_(?:\{[^{}=]{1,20}\}|[0-9A-Za-z]))")
@@ -89,6 +92,8 @@ def _compare(a, b, decide, depth):
         return compact(a) == compact(b) or _compare_sides(sides_a, sides_b, a, b, decide, depth)
     if len(list_a.parts) > 1 or len(list_b.parts) > 1 or (list_a.kind and list_b.kind):
         return _compare_lists(list_a, list_b, a, b, decide, depth)
+    if max(len(a), len(b)) > 3 >= min(len(a), len(b)) and (choice := _CHOICE.fullmatch(max(a, b, key=len))):
+        return choice.group(1) == min(a, b, key=len).strip("()")  # "(C) 12" and "(C)"
     if _is_choice(list_a, list_b):
         return _compare(list_a.parts[0], list_b.parts[0], decide, depth + 1)
     if _WORDS.fullmatch(a) and _WORDS.fullmatch(b):
@@ -184,7 +189,7 @@ def _is_choice(a, b):
 @functools.lru_cache(maxsize=16384)
 def _parts(text, strict=False):
     """The _List that a normal form spells. Thousands separators do not divide, unless `strict`."""
-    if "\\begin{" in text and (matrix := _MATRIX.fullmatch(text)):
+    if "\\begin{" in text and (matrix := _MATRIX.fullmatch(_BRACKETED.sub(r"\1", text))):
         rows = [row.split("&") for row in matrix.group(2).strip().strip(ROW).split(ROW)]
         kind = "vmatrix" if matrix.group(1) == "vmatrix" else "matrix"
         return _List(f"{kind} {[len(row) for row in rows]}", [cell.strip() for row in rows for cell in row], True)
@@ -261,6 +266,8 @@ def _sides(text, members):
 
 def _is_name(text):
     """True for a left side that names the answer: letters and commands, digits only in subscripts and arguments."""
+    if _NAMES.fullmatch(text):
+        return True
     rest = _ARGUMENT.sub("", text)
     return any(char.isalpha() for char in rest) and not any(char in "0123456789,;<>=" for char in rest)
 

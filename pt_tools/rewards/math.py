@@ -267,6 +267,8 @@ def _after_hashes(text):
         return None
     line, newline, rest = text[start:].lstrip("#").lstrip(" ").partition("\n")
     line = line.strip().strip("*_ ")
+    if _ANSWER_IS.match(line.removeprefix("The ").removeprefix("final ")):
+        return None
     if rest.strip() and answers.number(line.rstrip(".")) is None:
         return None
     return line and Found(line, len(text) - len(newline) - len(rest))

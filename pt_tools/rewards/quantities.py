@@ -20,6 +20,10 @@ _MIXED = re.compile(r"([-+]?)([0-9]+) +([0-9]+)/([0-9]+)")
 _REPEATING = re.compile(r"([-+]?)([0-9]*)\.([0-9]*)\\overline\{([0-9]+)\}")
 _TWO_NUMBERS = re.compile(r"[0-9.] +(?:\.|(?![0-9]{3}(?![0-9]))[0-9])")  # "3 4" is not 34; "12 345" is 12345
 _WITH_UNIT = re.compile(r"(.*?[0-9A-Za-z})][.]?)(\s+|(?<=[0-9}.)]))(/?\s*[A-Za-z][A-Za-z./ -]*(?:\^\{?[23]\}?)?)")
+_WITH_WORDS = re.compile(r"(.*?[0-9A-Za-z})][.]?)(\s+)([A-Za-z][A-Za-z./ -]*(?:\^\{?[23]\}?)?)")
+_NOTE = re.compile(r"(.*[0-9A-Za-z}])\s*\(([A-Za-z ]{3,40})\)")
+_SCALE = re.compile(r"([-+]?[0-9][0-9,.]*)\s*(thousand|million|billion|trillion)\b(.*)", re.I)
+_SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 _ORDINAL = re.compile(r"([0-9]+)(?:st|nd|rd|th)")
 _PLACE = re.compile(r"[A-Za-z]+")
 
@@ -38,6 +42,7 @@ _MEASURES = {name: names.split()[0] for names in (
     "% percent", "mm millimeter millimetre", "cm centimeter centimetre", "m meter metre", "km kilometer kilometre", "in inch inches",
     "ft foot feet", "yd yard", "mi mile", "mg milligram", "g gram", "kg kilogram", "oz ounce", "lb lbs pound", "ton", "ml mL milliliter",
     "l L liter litre", "gal gallon", "s sec second", "min minute", "h hr hrs hour", "day", "week", "month", "yr yrs year",
+    "am", "pm", "C celsius", "F fahrenheit", "K kelvin", "N newton", "J joule", "W watt", "kW kilowatt", "Hz hertz", "mph", "kph",
     "cent", "dollar", "euro", "rupee", "degree", "rad radian",
 ) for name in names.split()}  # fmt: skip
 _ONES = """zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen
@@ -57,6 +62,9 @@ def quantity(text):
         return value, ""
     if text.lower() in _WORDS:
         return _WORDS[text.lower()], ""
+    if scale := _SCALE.fullmatch(text):
+        value, unit = quantity(scale.group(1) + scale.group(3))
+        return (None if value is None else value * _SCALES[scale.group(2).lower()]), unit
     number, unit = split_unit(text)
     return (rational(number), unit) if unit else (None, "")
 
@@ -73,13 +81,19 @@ def split_unit(text):
     """(rest, unit) of a normal form; unit "" if it ends in none."""
     if text.endswith("%"):
         return text[:-1].rstrip(), "%"
-    match = _WITH_UNIT.fullmatch(text) if text[-1:].isalnum() or text[-1:] in ".}" else None
-    unit = match.group(3).strip() if match else ""
-    if unit.lower() in ("percent", "per cent"):
-        return match.group(1), "%"
-    if not unit or not _is_unit(unit, match.group(2) == "", match.group(1)):
+    if text.endswith(")") and (note := _NOTE.fullmatch(text)) and _NOT_UNITS.isdisjoint(note.group(2).lower().split()):
+        text = note.group(1)  # 18 (eggs)
+        return split_unit(text) if split_unit(text)[1] else (text, note.group(2))
+    if not text[-1:].isalnum() and text[-1:] not in (".", "}"):
         return text, ""
-    return match.group(1), unit
+    for pattern in (_WITH_UNIT, _WITH_WORDS):
+        match = pattern.fullmatch(text)
+        unit = match.group(3).strip() if match else ""
+        if unit.lower() in ("percent", "per cent"):
+            return match.group(1), "%"
+        if unit and _is_unit(unit, match.group(2) == "" and unit[0] != "/", match.group(1)):
+            return match.group(1), unit
+    return text, ""
 
 
 def same_units(a, b):

@@ -16,6 +16,7 @@ _REPLACED = [
     (re.compile(r"\\[,;:!]|\\(?:quad|qquad|thinspace|newline)(?![A-Za-z])|\\ |~"), " "),
     (re.compile(r"(?<=[0-9])\{,\}(?=[0-9]{3})"), ","),
     (re.compile(r"\{,\}"), ", "),
+    (re.compile(r"\\(?:text)?color\s*\{[a-z]+\}"), ""),
     (re.compile(r"\\[dtc]frac(?![A-Za-z])"), r"\\frac"),
     (re.compile(r"\\[dt]binom(?![A-Za-z])"), r"\\binom"),
     (re.compile(r"\\(?:text|textbf|textit|textrm|textnormal|texttt|mathrm|mathbf|mathit|mathsf|boldsymbol|mbox|operatorname\*?|underline)"
@@ -47,6 +48,7 @@ _REPLACED = [
     (re.compile(r"([_^])\{([0-9A-Za-z])\}"), r"\1\2"),
 ]  # fmt: skip
 _ODD = frozenset("~{°º−–‐‑≤≥≠∅∪∈±<>!")
+_NOON = re.compile(r"(?<=[0-9])\s*([ap])\.? ?m\b\.?", re.I)
 _IDLE_SPACE = re.compile(r"(?<![0-9.])\s+|\s+(?![0-9.])")
 
 
@@ -57,7 +59,9 @@ def normal(text):
         return text
     if "\\" in text or "$" in text or not _ODD.isdisjoint(text):
         text = _plain_latex(text)
-    text = " ".join(text.split())
+    text = " ".join(text.split()).lstrip("=: ")
+    if ":" in text:
+        text = _NOON.sub(lambda match: f" {match.group(1).lower()}m", text)
     return text.rstrip(".,;").strip() if not text.endswith("..") else text
 
 
