@@ -1,50 +1,52 @@
-'''The second set of instructions, 85 ids in the shape of `instructions.INSTRUCTIONS`, standard library only.
+r"""The second set of instructions, 85 ids in the shape of `instructions.INSTRUCTIONS`, standard library only.
 
 Here are the 29 training constraints of IF-RLVR (Pyatkin et al., 2025, arXiv:2507.02833; verifiers: `IFEvalG` of
-allenai/open-instruct); the modules joined below hold 56 of the 58 test constraints of IFBench (allenai/IFBench). Ids and
-names of arguments are those of the published rows, whose null arguments are passed over; a prompt that has to be copied
-comes as the argument `prompt_to_repeat`. Left out: `words:start_verb` (a part-of-speech model) and
-`words:odd_even_syllables` (a pronouncing dictionary).
+allenai/open-instruct); the two modules joined below hold 56 of the 58 test constraints of IFBench (allenai/IFBench).
+Ids and names of arguments are those of the published rows, whose null arguments are passed over; a prompt that has to
+be copied comes as the argument `prompt_to_repeat`. Left out: `words:start_verb` (needs a part-of-speech model) and
+`words:odd_even_syllables` (needs a pronouncing dictionary).
 
-Verdicts follow the references, also where they are generous:
+Verdicts follow the references, also where they pay for less than is asked:
 
-| id | pays for |
+| id | is content with |
 |---|---|
-| copy:repeat_phrase | repetitions without a change: only the last one has to differ |
-| detectable_format:sentence_hyphens | whatever follows the last hyphen |
-| keywords:exclude_word_harder | the word beside a mark, a line end or in other case |
-| keywords:palindrome | any word of one character, as "a" |
+| copy:repeat_phrase | a change in the last repetition only |
+| detectable_format:sentence_hyphens | anything behind the last sentence that has a partner; a text of one sentence |
 | detectable_format:bigram_wrapping | a last word without a partner |
-| count:counting_composition, count:count_unique, keywords:keyword_specific_position, keywords:start_end | every mark
-  counts as a word (the tokens are those of a treebank) |
-| ratio:sentence_type, ratio:sentence_balance | a text with no sentence of the kinds |
+| keywords:exclude_word_harder | the word beside a mark, at a line's end or in another case |
+| keywords:palindrome | any word of one character, as "a" |
+| count:count_unique | small and capital letters as a difference: "The the"; but each mark counts as a word |
 | count:conjunctions | one conjunction in several spellings: "and", "And", "and," |
+| ratio:sentence_type, ratio:sentence_balance | a text without any such sentence |
 | format:list | the separator anywhere, not only before items |
-| format:sub-bullets | a text without bullets; any hyphen is a sub-bullet |
-| format:quotes | marks that close in another depth; apostrophes count |
+| format:sub-bullets | a text without bullets; any hyphen as a sub-bullet |
+| format:quotes | apostrophes as quotation marks |
+| format:quote_unquote | an explanation of one letter; single quotation marks |
 | format:output_template | the three labels in any order |
-| words:repeats, words:no_consecutive, words:paragraph_last_first, words:consonants, words:prime_lengths and other "every
-  word" rules | a text of very few words |
 | custom:word_reverse | "eagle bald" in any text |
-| custom:csv_special_character | rows behind the first special field are not looked at |
-| repeat:repeat_change | any change within the first word, or of white space |
+| custom:csv_special_character | anything in the rows behind the first special field |
+| custom:date_format_list | any dates of Napoleon's life; the 31st behind month 00 |
+| repeat:repeat_change | any change of the first word, of case or of white space too |
+| rules about every word or sentence | a text of one word or one sentence |
 
-and differ from them so:
+Marks count as words, because the tokens are those of a treebank, in count:counting_composition, count:count_unique,
+keywords:keyword_specific_position and keywords:start_end. Differences from the references:
 
 | id | here | reference |
 |---|---|---|
 | all | an argument that is missing, or 0 where that counts as missing, makes the row unusable | drawn at random |
-| copy:copy_span, repeat:repeat_span | `n_start` 0 is the first place | drawn at random (IF-RLVR) |
-| keywords | plain text | a pattern (IF-RLVR) |
-| any | a failing check is not followed (an empty CSV field, no words) | an exception |
-| tokens | sentence ends by rule | by the punkt model |
-| format:line_indent | more lines than could each be indented further fail at once | the same, in quadratic time |
+| new:copy_span_idx | `n_start` 0 is the first character | drawn at random |
+| keywords of IF-RLVR | plain text | a pattern |
+| all | a response that cannot be checked is not followed (an empty CSV field, a broken quotation) | an exception |
+| all with tokens | ends of sentences by rule, `pt_tools.rewards.sentences` | by the punkt model |
+| all with words | `\w` of Python, without the vowel signs of Indian scripts | that of its nltk release |
+| format:line_indent | too many lines to be indented ever further fail at once | fail, in quadratic time |
 
-IFBench's checkers changed over time. Followed are the forms that do what the published prompts say: words, not characters,
-in `repeat:repeat_span` and `ratio:overlap`; whole words in `count:keywords_multiple`; marks are no words in
-`words:words_position` and `words:keywords_specific_position`; all words differ in `ratio:sentence_words`; marks before
-the letter are skipped in `custom:sentence_alphabet`.
-'''
+IFBench's checkers changed over time. Followed are the forms that do what the published prompts say: words, not
+characters, in repeat:repeat_span and ratio:overlap; whole words in count:keywords_multiple; marks are no words in
+words:words_position and words:keywords_specific_position; all words differ in ratio:sentence_words; marks before the
+first letter are skipped in custom:sentence_alphabet; all kinds of pronouns count in count:pronouns.
+"""
 
 from __future__ import annotations
 

@@ -37,9 +37,10 @@ def conjunctions(response, small_n):
 
 
 _NAMES = frozenset(
-    "Emma Liam Sophia Jackson Olivia Noah Ava Lucas Isabella Mason Mia Ethan Charlotte Alexander Amelia Benjamin Harper"
-    " Leo Zoe Daniel Chloe Samuel Lily Matthew Grace Owen Abigail Gabriel Ella Jacob Scarlett Nathan Victoria Elijah Layla"
-    " Nicholas Audrey David Hannah Christopher Penelope Thomas Nora Andrew Aria Joseph Claire Ryan Stella Jonathan".split()
+    "Emma Liam Sophia Jackson Olivia Noah Ava Lucas Isabella Mason Mia Ethan Charlotte Alexander Amelia "
+    "Benjamin Harper Leo Zoe Daniel Chloe Samuel Lily Matthew Grace Owen Abigail Gabriel Ella Jacob Scarlett "
+    "Nathan Victoria Elijah Layla Nicholas Audrey David Hannah Christopher Penelope Thomas Nora Andrew Aria "
+    "Joseph Claire Ryan Stella Jonathan".split()
 )
 
 
@@ -74,10 +75,10 @@ def words_japanese(response, N):
 
 
 _PRONOUNS = frozenset(
-    "i me we us you he him she her it they them my mine our ours your yours his hers its their theirs myself ourselves"
-    " yourself yourselves himself herself itself themselves this that these those who whom whose which what whoever"
-    " whomever whatever whichever anybody anyone anything everybody everyone everything nobody nothing somebody someone"
-    " something each either neither both all some any none".split()
+    "i me we us you he him she her it they them my mine our ours your yours his hers its their theirs myself "
+    "ourselves yourself yourselves himself herself itself themselves this that these those who whom whose which "
+    "what whoever whomever whatever whichever anybody anyone anything everybody everyone everything nobody "
+    "nothing somebody someone something each either neither both all some any none".split()
 )
 
 
@@ -99,13 +100,14 @@ _FIVE = ("keyword1", "keyword2", "keyword3", "keyword4", "keyword5")
 
 # The function words of English, as `\w+` finds them: of "don't" there remain "don" and "t".
 _STOP_WORDS = frozenset(
-    "i me my myself we our ours ourselves you your yours yourself yourselves he him his himself she her hers herself it its"
-    " itself they them their theirs themselves what which who whom this that these those am is are was were be been being"
-    " have has had having do does did doing can will just should now a an the and but if or because as until while of at by"
-    " for with about against between into through during before after above below to from up down in out on off over under"
-    " again further then once here there when where why how all any both each few more most other some such no nor not only"
-    " own same so than too very s t d m o y ll re ve ma ain aren couldn didn doesn don hadn hasn haven isn mightn mustn needn"
-    " shan shouldn wasn weren won wouldn".split()
+    "i me my myself we our ours ourselves you your yours yourself yourselves he him his himself she her hers "
+    "herself it its itself they them their theirs themselves what which who whom this that these those am is "
+    "are was were be been being have has had having do does did doing can will just should now a an the and but "
+    "if or because as until while of at by for with about against between into through during before after "
+    "above below to from up down in out on off over under again further then once here there when where why how "
+    "all any both each few more most other some such no nor not only own same so than too very s t d m o y ll "
+    "re ve ma ain aren couldn didn doesn don hadn hasn haven isn mightn mustn needn shan shouldn wasn weren won "
+    "wouldn".split()
 )
 
 
@@ -155,8 +157,10 @@ _ALPHABET = "abcdefghijklmnopqrstuvwxyz"
 def alphabet(response):
     """Each word begins with the letter after that of the word before, z before a."""
     letters = [word[0] for word in words(response)]
-    return bool(letters) and all(first in _ALPHABET for first in letters) and all(
-        (ord(after) - ord(before)) % 26 == 1 for before, after in pairwise(letters)
+    return (
+        bool(letters)
+        and all(first in _ALPHABET for first in letters)
+        and all((ord(after) - ord(before)) % 26 == 1 for before, after in pairwise(letters))
     )
 
 

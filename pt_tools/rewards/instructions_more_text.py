@@ -108,7 +108,9 @@ _TOKEN = re.compile(
     re.X | re.I,
 )
 _CLITIC = re.compile(r"(?<=[^' ])('[sSmMdD]|'|'ll|'LL|'re|'RE|'ve|'VE|n't|N'T)$")
-_CONTRACTED = re.compile(r"(?i)\b(can)(not)\b|\b(d)('ye)\b|\b(gim)(me)\b|\b(gon)(na)\b|\b(got)(ta)\b|\b(lem)(me)\b|\b(wan)(na)$")
+_CONTRACTED = re.compile(
+    r"(?i)\b(can)(not)\b|\b(d)('ye)\b|\b(gim)(me)\b|\b(gon)(na)\b|\b(got)(ta)\b|\b(lem)(me)\b|\b(wan)(na)$"
+)
 
 
 def tokens(response):
