@@ -1,0 +1,41 @@
+"""What a merge will write: every output tensor with its sources, method and parameters, before any arithmetic."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from pt_tools.merge.method import Method, Parameters
+from pt_tools.merge.tensors import Tensor
+
+
+@dataclass(frozen=True)
+class Source:
+    """One model's part of an output tensor: a stored tensor, or rows of it (`rows[i]` along axis 0, -1 for zeros)."""
+
+    tensor: Tensor
+    rows: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Item:
+    """One output tensor. `dtype` as safetensors names it; `sources` one a model, in order."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    sources: tuple[Source, ...]
+    base: Source | None
+    parameters: Parameters
+    method: Method
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The whole output: tensors in the order in which they are written, the largest size of a shard in bytes."""
+
+    items: list[Item]
+    shard_size: int = 5_000_000_000
+    metadata: dict = field(default_factory=lambda: {"format": "pt"})
+    seed: int = 0
