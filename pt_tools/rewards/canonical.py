@@ -198,6 +198,8 @@ class _Parser:
             token = token[0]
         if token in ("-", "("):
             if token == "-":
+                if self.next == "-":
+                    raise _Unreadable
                 return _scale(self.argument(), -1)
             return self.group("(")
         if token.isdigit():

@@ -1,11 +1,13 @@
 """The math verifier: where the answer is found, what equals what, and that hostile text costs neither reward nor time."""
 
+import cmath
 import json
+from math import pi
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 
-from pt_tools.rewards import answers, math
+from pt_tools.rewards import answers, canonical, math
 
 
 def score(text, gold, policy="default"):
@@ -143,6 +145,48 @@ def test_any_text_gets_a_verdict(text, gold):
     assert answers.equal(text, text)
     assert answers.equal(text, gold) == answers.equal(gold, text)
     assert math.grade({"answer": "7"}, {"text": text + "\\boxed{" + gold})[0] in (0.0, 1.0)
+
+
+PIECES = ["1", "2", "x", "\\frac", "{", "}", "(", ")", "[", ",", " ", "^", "_", "+", "-", "/", "\\sqrt", "\\pm", "\\cup", "=", "\\le", "and", "!",
+          "\\text{", "cm", "\\pi", "12.5", "1,000", "\\%", "$", "\\begin{pmatrix}", "\\\\", "&", ".", "million", "५", "|", "10^", "(abc)", "am"]  # fmt: skip
+
+
+@given(*[st.lists(st.sampled_from(PIECES), max_size=14).map("".join)] * 2)
+def test_any_latex_gets_a_verdict(a, b):
+    assert answers.equal(a, b) == answers.equal(b, a)
+    assert answers.equal(a, a)
+
+
+# Expressions with their value by floating point: (text, value).
+LEAVES = st.one_of(
+    st.integers(0, 12).map(lambda n: (str(n), complex(n))),
+    st.integers(2, 50).map(lambda n: (rf"\sqrt{{{n}}}", cmath.sqrt(n))),
+    st.sampled_from([(r"\pi", complex(pi)), ("i", 1j), ("x", complex(0.7310585)), (r"\frac{2}{3}", complex(2 / 3))]),
+)
+EXPRESSIONS = st.recursive(
+    LEAVES,
+    lambda inner: st.one_of(
+        st.tuples(inner, inner).map(lambda p: (f"({p[0][0]}) + {p[1][0]}", p[0][1] + p[1][1])),
+        st.tuples(inner, inner).map(lambda p: (f"{p[0][0]} - ({p[1][0]})", p[0][1] - p[1][1])),
+        st.tuples(inner, inner).map(lambda p: (rf"({p[0][0]}) \\cdot ({p[1][0]})", p[0][1] * p[1][1])),
+        st.tuples(inner, st.integers(1, 9)).map(lambda p: (rf"\frac{{{p[0][0]}}}{{{p[1]}}}", p[0][1] / p[1])),
+        st.tuples(inner, st.integers(0, 3)).map(lambda p: (f"({p[0][0]})^{p[1]}" if p[1] else "1", p[0][1] ** p[1])),
+    ),
+    max_leaves=7,
+)
+
+
+@settings(max_examples=400)
+@given(EXPRESSIONS, EXPRESSIONS)
+def test_canonical_forms_are_equal_exactly_when_the_values_are(a, b):
+    forms = [canonical.form(text) for text, _ in (a, b)]
+    if None in forms or max(abs(a[1]), abs(b[1])) > 1e9:
+        return
+    one, other = forms
+    close = abs(a[1] - b[1]) <= 1e-9 * max(1.0, abs(a[1]))
+    assert (one.terms == other.terms) == close or not (one.exact and other.exact)
+    turned = canonical.form(f"-(-1)({b[0]}) + ({a[0]}) - ({b[0]})")
+    assert turned is None or turned.terms == one.terms
 
 
 # --- gold -----------------------------------------------------------------------------------------------------------
