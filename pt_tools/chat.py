@@ -35,7 +35,11 @@ class Reply(NamedTuple):
 
 
 class Failure(Exception):
-    """A request that got no reply."""
+    """A request that got no reply. `status` is the HTTP status, 0 where there was none."""
+
+    def __init__(self, message, status=0):
+        super().__init__(message)
+        self.status = status
 
 
 class Unreachable(Failure):
@@ -43,11 +47,7 @@ class Unreachable(Failure):
 
 
 class Refused(Failure):
-    """The server will not answer this request, however often it is asked. `status` is its HTTP status."""
-
-    def __init__(self, message, status=0):
-        super().__init__(message)
-        self.status = status
+    """The server will not answer this request, however often it is asked."""
 
 
 class Chat:
@@ -97,22 +97,23 @@ class Chat:
             halt.set()
 
     def models(self):
-        """Names of the server's models; None if it has no list. Raises Unreachable or Refused."""
+        """Names of the server's models; None if it has no list. Raises Unreachable if nobody is there, Refused for a key.
+
+        Not every server keeps this list well: any other status is not tried again, and says that there is none.
+        """
         try:
-            found = self._request("GET", "/models", None, threading.Event(), _model_names)
-        except Refused as error:
-            if error.status in (404, 405, 501):
-                return None
-            raise
-        return found
+            return self._request("GET", "/models", None, threading.Event(), _model_names)
+        except Failure as error:
+            if error.status in (0, 401, 403):
+                raise
+            return None
 
     def close(self):
         self._client.close()
 
     def explain(self, failure):
         """One line for who runs the command: what is wrong with URL, key or model."""
-        status = getattr(failure, "status", 0)
-        if status in (401, 403):
+        if failure.status in (401, 403):
             had = "refuses the API key in" if self._key else "wants an API key; put it into the environment variable"
             return f"the server {self.base_url} {had} {self._key_env} ({failure})"
         return f"the server {self.base_url} does not answer: {failure}"
@@ -148,12 +149,13 @@ class Chat:
             if wait_s is None:
                 wait_s = min(MAX_BACKOFF_S, BACKOFF_S * 2**attempt) * jitter.uniform(0.5, 1.0)
             if wait_s > MAX_WAIT_S:
-                raise Unreachable(f"{failure}; the server asks to wait {wait_s:.0f} s")
-            if attempt < self.retries:
-                if failure.all:
-                    self._pace.hold(wait_s)
-                _pause(wait_s, halt)
-        raise Unreachable(f"{failure} ({self.retries + 1} attempts)")
+                raise Unreachable(f"{failure}; the server asks to wait {wait_s:.0f} s", failure.status)
+            if attempt == self.retries or (failure.status and method == "GET"):
+                break
+            if failure.status == 429:  # too many requests: none of them had better go on
+                self._pace.hold(wait_s)
+            _pause(wait_s, halt)
+        raise Unreachable(f"{failure} ({attempt + 1} attempts)", failure.status)
 
     def _send(self, method, path, body, halt):
         """The JSON value of one answer. Raises _Again or Refused."""
@@ -179,13 +181,13 @@ class Chat:
         try:
             return json.loads(bytes(data))
         except (ValueError, RecursionError):
-            raise _Again("the answer is no JSON") from None
+            raise _Again("the answer is no JSON", response.status_code) from None
 
     def _raise_status(self, response, data):
         status = response.status_code
         message = f"HTTP {status}{self._without_key(_error_text(data))}"
         if status in TRY_AGAIN or status >= 500:
-            raise _Again(message, _retry_after(response.headers.get("retry-after")), everyone=status == 429)
+            raise _Again(message, status, _retry_after(response.headers.get("retry-after")))
         raise Refused(message, status)
 
     def _without_key(self, text):
@@ -221,11 +223,11 @@ class Chat:
 
 
 class _Again(Exception):
-    """A failure that may pass: in `wait_s` seconds if the server said so; `all` requests had better wait."""
+    """A failure that may pass: in `wait_s` seconds if the server said so."""
 
-    def __init__(self, message, wait_s=None, everyone=False):
+    def __init__(self, message, status=0, wait_s=None):
         super().__init__(message)
-        self.wait_s, self.all = wait_s, everyone
+        self.status, self.wait_s = status, wait_s
 
 
 class _Pace:
@@ -298,14 +300,14 @@ def _reply(answer):
             raise TypeError
         return Reply(text or "", finish, *(int(usage.get(f"{part}_tokens") or 0) for part in ("prompt", "completion")))
     except (KeyError, IndexError, TypeError, AttributeError, ValueError):
-        raise _Again("the answer is no chat completion") from None
+        raise _Again("the answer is no chat completion", 200) from None
 
 
 def _model_names(answer):
     try:
         return [str(model["id"]) for model in answer["data"]]
     except (KeyError, TypeError):
-        raise Refused("the list of models cannot be read", 404) from None
+        raise Refused("the list of models cannot be read", 200) from None
 
 
 def _error_text(data):

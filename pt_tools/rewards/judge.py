@@ -203,7 +203,7 @@ class Judge:
 
     def _refuse_to_go_on(self, failure):
         """A wrong key or model fails every request: say so at the first, unless others were answered."""
-        if not self._answered and getattr(failure, "status", 0) in (401, 403, 404):
+        if not self._answered and failure.status in (401, 403, 404):
             raise Usage(f"judge: {self.engine.explain(failure)}")
 
     def _count(self, reply):

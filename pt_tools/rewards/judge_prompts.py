@@ -15,7 +15,7 @@ from pt_tools import record as rec
 from pt_tools.rewards import common
 
 HOME = Path(__file__).parent / "prompts"
-TAIL = 20_000  # characters of a reply in which its judgement is looked for
+TAIL = 8_000  # characters of a reply in which its judgement is looked for
 
 
 class Template:
@@ -53,15 +53,24 @@ class Template:
 
 
 def conversation(record):
-    """What the completions answer, as text: a lone user turn as it is, else each turn under its role."""
-    turns = rec.as_turns(rec.prompt_of(record), "user")
-    if len(turns) == 1 and turns[0]["role"] == "user":
-        return tame(turns[0]["content"])
-    parts = []
-    for turn in turns:
-        calls = f"\n{json.dumps(turn['tool_calls'])}" if turn.get("tool_calls") else ""
-        parts.append(f"[{turn['role']}]\n{turn.get('content') or ''}{calls}")
-    return tame("\n\n".join(parts))
+    """What the completions answer, as text: a lone user turn as it is, else each turn under its role.
+
+    ValueError if the record has no prompt of messages with texts.
+    """
+    try:
+        turns = rec.as_turns(rec.prompt_of(record), "user")
+        if not turns:
+            raise ValueError("the prompt is empty")
+        if len(turns) == 1 and turns[0]["role"] == "user":
+            return tame(turns[0]["content"])
+        return tame("\n\n".join(map(_turn, turns)))
+    except (KeyError, IndexError, TypeError, AttributeError):
+        raise ValueError("the prompt is no text and no list of messages with role and content") from None
+
+
+def _turn(turn):
+    calls = f"\n{json.dumps(turn['tool_calls'])}" if turn.get("tool_calls") else ""
+    return f"[{turn['role']}]\n" + (turn.get("content") or "") + calls
 
 
 def judged_part(completion, of):

@@ -1,13 +1,17 @@
 """The chat client against a real server: retries, limits, order, and what it does when the server misbehaves."""
 
+import email.utils
+import signal
+import subprocess
+import sys
 import threading
 import time
 
 import pytest
 from judge_server import completion, serving
 
-from pt_tools import chat, stop
-from pt_tools.errors import Stopped, Usage
+from pt_tools import chat
+from pt_tools.errors import Usage
 
 
 @pytest.fixture(autouse=True)
@@ -94,8 +98,6 @@ def test_retry_after_is_honoured_and_holds_all_requests_back():
 
 def test_retry_after_in_all_its_forms():
     soon = time.time() + 100
-    import email.utils
-
     assert chat._retry_after("7") == 7.0 and chat._retry_after("0.5") == 0.5
     assert 90 < chat._retry_after(email.utils.formatdate(soon, usegmt=True)) <= 100
     assert chat._retry_after("Mon, 01 Jan 2001 00:00:00 GMT") == 0.0
@@ -144,22 +146,37 @@ def test_requests_a_minute():
         assert time.monotonic() - start >= 0.75  # the first /models request and three gaps of a quarter second
 
 
-def test_a_stop_ends_the_wait_at_once():
+CHILD = """
+import sys
+from pt_tools import chat, stop
+from pt_tools.errors import Stopped
+stop.install()
+client = chat.Chat(sys.argv[1], timeout_s=3600, concurrency=2)
+try:
+    list(client.complete_all([([], {})] * 5))
+except Stopped:
+    client.close()
+    sys.exit(75)
+"""
+
+
+def test_a_stop_ends_the_process_though_the_server_hangs():
     asked, release = threading.Event(), threading.Event()
 
     def say(body):
         asked.set()
-        release.wait(60)
+        release.wait(600)
         return "late"
 
     with serving(say) as server:
-        client = chat.Chat(server.url, timeout_s=3600, concurrency=2)
-        threading.Thread(target=lambda: (asked.wait(60), stop.request("SIGTERM"))).start()
+        child = subprocess.Popen([sys.executable, "-c", CHILD, server.url], stderr=subprocess.PIPE)
         try:
-            with pytest.raises(Stopped):
-                list(client.complete_all([(user("x"), {})] * 5))
+            assert asked.wait(300)
+            child.send_signal(signal.SIGTERM)
+            _, said = child.communicate(timeout=300)
+            assert (child.returncode, said) == (75, b"")
         finally:
-            stop.clear()
+            child.kill()
             release.set()
         assert len(server.seen) <= 2
 
@@ -184,7 +201,11 @@ def test_what_cannot_work_is_said_at_once(monkeypatch):
         with pytest.raises(Usage, match=r"has several models \(a, b\); name the one to ask"):
             chat.Chat(server.url)
         assert chat.Chat(server.url, "b").model == "b"
-    with serving(lambda body: "x", models=404) as server:
+
+
+@pytest.mark.parametrize("models", [404, 500, 429, ()])
+def test_a_server_without_a_list_of_models(models):
+    with serving(lambda body: "x", models=models) as server:
         with pytest.raises(Usage, match="lists no models"):
             chat.Chat(server.url)
         assert chat.Chat(server.url, "c").complete(user("x")).text == "x"
