@@ -10,9 +10,10 @@ last line, both, or its asterisks: right for evaluation, wrong for training (it 
 An unknown id, an argument that is missing (the reference draws it at random) or one that the instruction does not have
 makes the row unusable. Verdicts follow the reference checker with these differences: keywords, section marks and
 postscript marks are plain text, not patterns; letter_frequency counts any one character (the reference draws a letter
-instead of one that is not a to z); sentences and languages are found without nltk and langdetect, always in the same way; a text
-without letters is in no language. The reference lets such a text pass; `"fail_closed": false` does so too, for numbers
-beside its own: in training that is a free reward. "less than" means strictly fewer; no instructions at all score 0.
+instead of one that is not a to z); sentences and languages are found without nltk and langdetect, always in the same
+way; a text without letters is in no language. The reference lets such a text pass; `"fail_closed": false` does so too,
+for numbers beside its own: in training that is a free reward. "less than" means strictly fewer; no instructions at all
+score 0.
 """
 
 from __future__ import annotations

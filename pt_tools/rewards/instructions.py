@@ -1,8 +1,8 @@
 """The instructions of IFEval as pure predicates: `follows(text, **arguments) -> bool`, None if it cannot be told.
 
 `INSTRUCTIONS` maps an id to its predicate and, for each argument, the function that reads it (ValueError if missing or
-of the wrong type). Nothing here keeps state, imports nltk or draws at random. `tulu:` marks what Tulu 3's RLVR data have
-beside those of IFEval.
+of the wrong type). Nothing here keeps state, imports nltk or draws at random. `tulu:` marks what Tulu 3's RLVR data
+have beside those of IFEval.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def letter_frequency(response, letter, let_relation, let_frequency):
 # ---------------------------------------------------------------- format and content
 
 
-_STAR = re.compile(r"^[^\S\n]*\*[^*].*$", re.M)  # [^*] may be the end of the line: then the next line is the bullet's text
+_STAR = re.compile(r"^[^\S\n]*\*[^*].*$", re.M)  # [^*] may be the end of the line: then the next is the bullet's text
 _DASH = re.compile(r"^[^\S\n]*-", re.M)
 
 
