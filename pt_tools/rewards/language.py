@@ -24,7 +24,7 @@ _ONE_LANGUAGE = {
     "hebrew": "he", "bengali": "bn", "gurmukhi": "pa", "gujarati": "gu", "tamil": "ta", "telugu": "te",
     "kannada": "kn", "malayalam": "ml", "thai": "th", "hangul": "ko",
 }  # fmt: skip
-_WEIGHTS = {"latin": 1, "han": 2, "kana": 2, "hangul": 0.8}  # what a character says beside those of another script; else 1.3
+_WEIGHTS = {"latin": 1, "han": 2, "kana": 2, "hangul": 0.8}  # of a character beside those of another script
 _WORDS = {
     "latin": {
         "en": "the a an of to and in is it that for was on are with as i you his they at be this have from or had "

@@ -1,10 +1,10 @@
 """English sentences and capital words, counted as IFEval's reference counts them (nltk's punkt and word tokenizer).
 
-The rules are those of Kiss and Strunk (2006, "Unsupervised Multilingual Sentence Boundary Detection"): every . ? ! before
-white space or closing punctuation ends a sentence, whatever follows, except a full stop after an abbreviation, an
-initial, an ordinal before a small letter, or an ellipsis. What that method learns from a corpus is here two short lists of words,
-so the counts agree nearly always, not always. Known quirks that are kept: "1. The" is two sentences, "e.g." and "No."
-end one, and asterisks after the last full stop are a sentence of their own.
+The rules are those of Kiss and Strunk (2006, "Unsupervised Multilingual Sentence Boundary Detection"): every . ? !
+before white space or closing punctuation ends a sentence, whatever follows, except a full stop after an abbreviation,
+an initial, a number before a small letter, or an ellipsis. What that method learns from a corpus is here a few short
+lists of words, so the counts agree nearly always, not always. Known quirks that are kept: "1. The" is two sentences,
+"e.g." and "No." end one, and asterisks after the last full stop are a sentence of their own.
 """
 
 from __future__ import annotations
