@@ -147,7 +147,7 @@ class Host:
         """Whether anything in the folder is not as it was."""
         names = {".profile", "secret", "shared", "victim", "sock"}
         return {p.name for p in self.folder.iterdir()} != names or self.shm.exists() or any(
-            (self.folder / n).read_text() != "canary" or (self.folder / n).stat().st_mode & 0o777 != 0o666
+            (self.folder / n).stat().st_mode & 0o777 != 0o666 or (self.folder / n).read_text() != "canary"
             for n in ("shared", "victim"))
 
     def fill(self, body, indent="    "):

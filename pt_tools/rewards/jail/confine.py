@@ -87,6 +87,7 @@ def enter_root():
     call("syscall", PIVOT_ROOT, b".", b".old")
     os.chdir("/")
     call("umount2", b"/.old", 2)  # MNT_DETACH
+    os.rmdir("/.old")
     attributes = struct.pack("=4Q", MS_RDONLY | MS_NOSUID, 0, 0, 0)  # MOUNT_ATTR_* have the same values
     call("syscall", MOUNT_SETATTR, -100, b"/", AT_RECURSIVE, attributes, len(attributes))
 

@@ -61,6 +61,7 @@ def main():
 
 
 def serve(tier, control):
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # supervisors leave no zombies
     while True:
         data, fds = receive(control)
         if not data:
@@ -80,9 +81,6 @@ def serve(tier, control):
                 os._exit(0)
         for fd in fds:
             os.close(fd)
-        with suppress(ChildProcessError):
-            while os.waitpid(-1, os.WNOHANG)[0]:
-                pass
 
 
 def receive(control):
@@ -97,6 +95,7 @@ def receive(control):
 
 def supervise(tier, request, life, *fds):
     """Build a jail, watch it, report how it ended."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     confine.adopt_orphans()
     folder = None if tier in ("ns", "bwrap") else tempfile.mkdtemp(prefix="pt-jail-")
     ready, tell = os.pipe()

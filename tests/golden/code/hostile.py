@@ -12,6 +12,7 @@ LIST = {"name": "code", "tests": ["assert evens([1, 2, 4]) == [2, 4]", "assert s
 DICT = {"name": "code", "tests": ["assert count('aab') == {'a': 2, 'b': 1}", "assert len(count('xyz')) == 3"]}
 PAIR = {"name": "code", "tests": ["assert pair(3) == (3, 9)", "assert pair(-2) == (-2, 4)"]}
 HALF = {"name": "code", "tests": ["assert abs(half(3) - 1.5) < 1e-6", "import math\nassert math.isclose(half(5), 2.5)"]}
+NEAR = {"name": "code", "tests": ["assert abs(half(3) - 1.5) < 1e-6", "assert abs(half(-1) + 0.5) <= 1e-6"]}
 TRUE = {"name": "code", "tests": ["assert even(4) is True", "assert not even(7)", "assert even(0) == True"]}
 SECRET = {"name": "code", "tests": ["assert secret('x') == 731906", "assert secret('y') == 550823"]}
 CHECK = {
@@ -78,10 +79,10 @@ EQUALS = {
     "dict": (DICT, "class E(dict):\n    def __eq__(self, o): return True\n    def __len__(self): return 3\n"
                    "def count(s): return E()\n"),
     "tuple": (PAIR, "class E(tuple):\n    def __eq__(self, o): return True\ndef pair(n): return E((1,))\n"),
-    "float-minus": (HALF, "class E(float):\n    def __sub__(self, o): return 0.0\n    __rsub__ = __sub__\n"
+    "float-minus": (NEAR, "class E(float):\n    def __sub__(self, o): return 0.0\n    __add__ = __rsub__ = __sub__\n"
                           "    def __eq__(self, o): return True\ndef half(n): return E(9)\n"),
-    "float-abs": (HALF, "class A:\n    def __lt__(self, o): return True\n    def __abs__(self): return self\n"
-                        "class E(float):\n    def __sub__(self, o): return A()\n    def __eq__(self, o): return True\n"
+    "float-abs": (NEAR, "class A:\n    def __lt__(self, o): return True\n    __le__ = __lt__\n    def __abs__(self): return self\n"
+                        "class E(float):\n    def __sub__(self, o): return A()\n    __add__ = __sub__\n    def __eq__(self, o): return True\n"
                         "def half(n): return E(0)\n"),
     "mock-any": (ADD, "from unittest.mock import ANY\ndef add(a, b): return ANY\n"),
     "metaclass": (ADD, "class M(type):\n    def __eq__(c, o): return True\n    __hash__ = type.__hash__\n"
@@ -118,8 +119,8 @@ NUMBERS = {
 # ---- the interpreter is bent
 
 PATCHES = {
-    "abs": (HALF, "import builtins\nbuiltins.abs = lambda x: 0\ndef half(n): return 9\n"),
-    "own-abs": (HALF, "def abs(x): return 0\ndef half(n): return 9\n"),
+    "abs": (NEAR, "import builtins\nbuiltins.abs = lambda x: 0\ndef half(n): return 9\n"),
+    "own-abs": (NEAR, "def abs(x): return 0\ndef half(n): return 9\n"),
     "isclose": (HALF, "import math\nmath.isclose = lambda *a: True\nmath.fabs = abs\nimport builtins\n"
                       "builtins.abs = lambda x: 0\ndef half(n): return 9\n"),
     "set": (LIST, "import builtins\nclass E(list):\n    def __eq__(self, o): return True\n"
@@ -391,5 +392,5 @@ CASES = list(_cases())
 FOOLS = [
     *(f"ends/{name}" for name in ENDS), *(f"ends-late/{name}" for name in LATE_ENDS if name != "exit-in-del"),
     *(f"equals/{name}" for name in EQUALS if name not in ("calls-form", "falsy", "one-is-not-true", "metaclass")),
-    *(f"patches/{name}" for name in ("abs", "own-abs", "own-set", "len", "assertion-error-class", "range", "import-hook")),
+    *(f"patches/{name}" for name in ("abs", "own-abs", "own-set", "len", "range")),
 ]  # fmt: skip
