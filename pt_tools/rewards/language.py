@@ -135,12 +135,12 @@ _ENDINGS = {  # the last three letters of words of five and more: commoner in th
         "de": "ten len gen hen ern sch ben cht ahl kte eit ung zen hte hlt eln ich ken ell eht rde cke lte ück ält nds",
         "es": "ión ría nes dad ios los ñas víe tán sos jos cer tos ror ces rse cia ado ada aron ías emo ndo iva",
         "fr": "eur ées urs ant ème ère ède uez sez lez ité eau vez nés ons ule îne été tée ait ent eux que oir ais ier",
-        "it": "ato ati are tto ori llo tti eri ore nti ere zza rso nno zzo gio ssi tà ità gli ggi cco nto nte lla zioni",
+        "it": "ato ati are tto ori llo tti eri ore nti ere zza rso nno zzo gio ssi tà ità gli ggi cco nto nte lla",
         "pt": "ção ões eis iro nha rão nça nho ião erá dos ças tão lha iga eio aram ndo dade sse mos gem",
         "pl": "nie ych cji ane wać cja ści ony ski cie ość ego iem owy any nym cych uje tów ała iej łem ami kie ców",
         "vi": "ờng ống yền ững ợng ớng ếng ười ưng úng ính iều ước ương yện iệu iết",
-        "sw": "sha iwa aji hwa iri dhi eza ani aka ari nye izo vyo fya ote jwa eka asa iko twa ana ili nya wa oka ika ema",
-        "fi": "aan een ään ttu llä ssa tta ssä vat iin tää stä kki ksi kin eet kaa itä nut tty lla sta uus nen lle sti ltä",
+        "sw": "sha iwa aji hwa iri dhi eza ani aka ari nye izo vyo fya ote jwa eka asa iko twa ana ili nya wa oka",
+        "fi": "aan een ään ttu llä ssa tta ssä vat iin tää stä kki ksi kin eet kaa itä nut tty lla sta uus nen lle",
     },
     "cyrillic": {
         "ru": "ный ные ать ное ных ной ным ить тся ную ция ием еть ает ыми щие ого его ами ость ешь ский ого",
@@ -168,7 +168,7 @@ LANGUAGES = sorted({*_ONE_LANGUAGE.values(), *(lang for table in _WORDS.values()
 
 
 def detect(text):
-    """The language code of `text`: one of LANGUAGES, "und" if its script is none of theirs, None if it has no letters."""
+    """The language code of `text`: one of LANGUAGES, "und" if its script is none of theirs, None if without letters."""
     scripts = Counter()
     for char, n in Counter(text).items():
         scripts[_script(char)] += n

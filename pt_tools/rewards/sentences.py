@@ -23,7 +23,7 @@ _ABBREVIATIONS = set(
 # Written with a small letter inside a sentence, with a capital first: with a capital they open a sentence.
 _STARTERS = set(
     "most he since so both these it nevertheless this indeed however instead under similarly some though while when in "
-    "despite although nonetheless thus there if the nor separately moreover but they yet many according among meanwhile "
+    "despite although nonetheless thus there if the separately moreover but they yet many according among meanwhile "
     "even i absolutely adding allow always anyway artificial ask assuming being build calculate certainly check choose "
     "combine consider convert create creating currently define depending determine develop does encourage enjoy ensure "
     "enter evaluate example examples explore final finally following furthermore given hence her here humans implement "
@@ -32,22 +32,22 @@ _STARTERS = set(
     "through throughout together true try type typically ultimately understand unfortunately unlike useful using "
     "whether which without working writing yes your".split()
 )
-# Written with a capital inside a sentence too: after an initial they open one, after an abbreviation they may be a name.
+# Written with a capital inside a sentence too: after an initial they open one, after an abbreviation they need not.
 _AMBIGUOUS = set(
     "a add after all also an and another are as at be because before based by can could did do during each first for "
     "from get good great have his how is its just keep let like make maybe my new next no not now of on once one or "
     "other our over people she sure take that then their to use we well what who why with would you".split()
 )
 # After a number these do not open a sentence: headings of the newspaper that the reference's model was trained on.
-_AFTER_NUMBER = {"business", "credit", "corrections", "financing", "international", "letters", "notable", "review", "who"}
+_AFTER_NUMBER = {"business", "credit", "corrections", "financing", "international", "letters", "review", "who"}
 
 _CLOSING = "\"')\\]}‘’“”«»"
 _APART = rf"[;*:@({{\[?!{_CLOSING}]"  # what is never part of a word
 _END = re.compile(rf"[.?!](?={_APART}|\s+(?P<next>\S+))")
 _CLOSED = re.compile(rf"[{_CLOSING}]+?(?:\s+|(?=--)|$)", re.M)
 _TOKEN = re.compile(
-    rf"\.{{2,}}|-{{2,}}|(?:\.\s){{2,}}\.|(?=[^(\"`{{\[:;&#*@)}}\]\-,])\S+?(?=\s|$|{_APART}|-{{2}}|\.{{2}}|(?:\.\s){{2}}\."
-    rf"|,(?:$|\s|{_APART}|-{{2}}|\.{{2}}))|\S"
+    rf"\.{{2,}}|-{{2,}}|(?:\.\s){{2,}}\.|(?=[^(\"`{{\[:;&#*@)}}\]\-,])\S+?(?=\s|$|{_APART}|-{{2}}|\.{{2}}|(?:\.\s){{2}}"
+    rf"\.|,(?:$|\s|{_APART}|-{{2}}|\.{{2}}))|\S"
 )
 _NUMBER = re.compile(r"-?[.,]?\d[\d,.-]*\.?")
 
@@ -101,7 +101,8 @@ def _divides(token, following, item):
     if token in (".", "?", "!") or token[-1] != ".":
         return token in (".", "?", "!")
     stem, first, after = token[:-1].lower(), following[0], following.lower().rstrip(".")
-    if token.startswith("..") or len(stem) > 1 and (stem in _ABBREVIATIONS or stem.rpartition("-")[2] in _ABBREVIATIONS):
+    short = len(stem) > 1 and not _ABBREVIATIONS.isdisjoint((stem, stem.rpartition("-")[2]))
+    if short or token.startswith(".."):
         return first.isupper() and after in _STARTERS
     if _NUMBER.fullmatch(token):
         return not (first.islower() or following in ";:,.!?" or after in _AFTER_NUMBER)
