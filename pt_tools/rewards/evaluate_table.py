@@ -24,7 +24,8 @@ def text(report):
 
 def _figures(report):
     domains, extra, measure = report["domains"], report["extra"], report["measure"]
-    more = [name for name in extra if "@" in name and (name != "mean@n" or _graded_in_parts(domains))]
+    told = {measure} if _graded_in_parts(domains) else {measure, "mean@n"}
+    more = [name for name in extra if "@" in name and name not in told]
     rows = [[report["by"], "prompts" if measure == "pass@1" else "pairs", measure, "95 %", *more]]
     rows[0] += ["ties"] if "ties" in extra else []
     total = {**report["mean"], **extra, "n": sum(part["n"] for part in domains.values())}
@@ -62,7 +63,7 @@ def _named(parts, cells):
 
 
 def _figure(value, sign=""):
-    return f"{value:{sign}.3f}" if abs(value) < 1000 else f"{value:{sign}.4g}"
+    return f"{round(value, 3) + 0.0:{sign}.3f}" if abs(value) < 1000 else f"{value:{sign}.4g}"
 
 
 def _bounds(part, sign=""):

@@ -425,3 +425,44 @@ def test_a_wide_protocol_is_cut(pt):
     report = {"tiers": ["t" * 300], "interval": "wilson", "prompts": {"sha256": "0" * 64}, "pt_tools": "1",
               "sampling": [{"temperature": 1.0, "note": "n" * 300}]}  # fmt: skip
     assert max(map(len, evaluate_table._wrapped(evaluate_table._protocol(report)))) <= 100
+
+
+# --- rows that no one means well with -----------------------------------------------------------------------------
+
+ODD = [None, True, 0, -1, 1.5, "", "x", "\x1b[31m", [], [1], ["a"], [[]], [{}], {}, {"a": 1}, {"answer": 3}, {"tier": []}]
+
+
+def places(value, path=()):
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, inner in items:
+        yield (*path, key)
+        yield from places(inner, (*path, key))
+
+
+def test_any_type_anywhere_is_counted_or_refused():
+    spec = {"name": "constraints", "instruction_id_list": ["keywords:existence"], "kwargs": [{"keywords": ["a"]}]}
+    rows = [answered("a", "7", ["7", "8", None], source="s", domain="d", template="t"),
+            {"id": "b", "prompt": [{"role": "user", "content": "q"}], "verifier": [spec, {"name": "math", "answer": "1"}],
+             "completions": [{"text": "a", "finish": "stop", "model": "m", "sampling": {"seed": 1}, "reward": 1.0,
+                              "scores": {"constraints": 1.0, "math": 0.0}, "details": {"constraints": [True]}, "errors": {}}]}]
+    rng, counted = random.Random(0), 0
+    for _ in range(2000):
+        row = json.loads(json.dumps(rng.choice(rows)))
+        *path, last = rng.choice(list(places(row)))
+        inner = row
+        for key in path:
+            inner = inner[key]
+        inner[last] = rng.choice(ODD)
+        tally, protocol = evaluate.Tally((1,), (1,), by=rng.choice(["domain", "source"])), evaluate_protocol.Protocol()
+        try:
+            if not tally.add(row):
+                continue
+        except ValueError:
+            continue  # a bad row, exit code 3; anything else is a bug
+        protocol.add(row)
+        report = {**tally.report(), "protocol": protocol.report(interval="wilson")}
+        report["extra"]["against"] = evaluate_against.compare(tally, tally)
+        evaluate_protocol.differing(report["protocol"], report["protocol"])
+        assert all(line.isprintable() and len(line) <= 100 for line in evaluate_table.text(json.loads(json.dumps(report))))
+        counted += 1
+    assert counted > 500
