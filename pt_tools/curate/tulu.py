@@ -1,12 +1,13 @@
 """Constraints as Tulu 3's RLVR data spell them (`func_name` and arguments), in the words of IFEval.
 
-Two of IFEval's bounds stand for "exactly" and "around", which IFEval does not have. Two of Tulu's constraints have no
-equal in IFEval and are refused: a choice among free options, and paragraphs divided by "* * *".
+Two of IFEval's bounds stand for "exactly" and "around", which IFEval does not have. What has no equal in IFEval is an
+instruction of its own, `tulu:…`. Two details differ: Tulu counts words between spaces, and it asks for a letter case
+only, where IFEval asks for English too.
 """
 
 
 def constraints(truth: dict) -> tuple[list[str], list[dict]]:
-    """(instruction_id_list, kwargs) that hold exactly when Tulu's function does; ValueError where none do."""
+    """(instruction_id_list, kwargs) that mean what Tulu's function does; ValueError where none do."""
     name = truth.get("func_name")
     if name not in _MAP:
         raise ValueError(f"no constraint verifier means the same as {name}")
@@ -74,6 +75,8 @@ _MAP = {
     "validate_two_responses": _plain("combination:two_responses"),
     "validate_repeat_prompt": _given("combination:repeat_prompt", prompt_to_repeat="original_prompt"),
     "validate_end": _given("startend:end_checker", end_phrase="end_phrase"),
+    "validate_choice": _given("tulu:choice", options="options"),
+    "verify_paragraph_count": _given("tulu:starred_paragraphs", num_paragraphs="N"),
     "validate_forbidden_words": _given("keywords:forbidden_words", forbidden_words="forbidden_words"),
     "verify_keywords": _given("keywords:existence", keywords="keyword_list"),
     "verify_postscript": _given("detectable_content:postscript", postscript_marker="postscript_marker"),

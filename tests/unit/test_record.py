@@ -266,8 +266,8 @@ BAD_FORMS = [
     ({"prompt": "p", "instruction_id_list": ["a", "b"], "kwargs": [{}]}, "not lists of one length"),
     ({"messages": [user("p")], "ground_truth": "1", "dataset": "poems"}, "no verifier is known for the data set 'poems'"),
     ({"messages": [user("p")], "ground_truth": "{", "dataset": "ifeval"}, "ground_truth is not JSON"),
-    ({"messages": [user("p")], "ground_truth": '{"func_name": "validate_choice", "options": []}', "dataset": "ifeval"},
-     "no constraint verifier means the same as validate_choice"),
+    ({"messages": [user("p")], "ground_truth": '{"func_name": "validate_taste", "options": []}', "dataset": "ifeval"},
+     "no constraint verifier means the same as validate_taste"),
     ({"a": 1, "b": 2}, "no known format has these keys: a, b"),
     ({}, "an empty object"),
 ]
@@ -317,7 +317,7 @@ def test_tulu_constraints_equal_their_rules(said, n, quantifier, func):
 
 @pytest.mark.parametrize("name", sorted(tulu._MAP))
 def test_every_tulu_constraint_is_one_that_the_verifier_knows(name):
-    truth = {"func_name": name, "N": 3, "quantifier": "around", "keyword_list": ["k"], "forbidden_words": ["k"],
+    truth = {"func_name": name, "N": 3, "quantifier": "around", "options": ["a", "b"], "keyword_list": ["k"], "forbidden_words": ["k"],
              "word": "k", "letter": "k", "language": "en", "end_phrase": "End.", "postscript_marker": "P.S.",
              "original_prompt": "p", "section_splitter": "Section", "i": 1, "first_word": "k"}
     ids, kwargs = tulu.constraints(truth)
