@@ -4,6 +4,7 @@
 that order), and runs the function inside one funnel that maps every error to one line and one exit code.
 """
 
+import keyword
 import math
 import operator
 import os
@@ -38,7 +39,9 @@ class Command(click.Command):
         missing = [f for f in options.fields(self.config).values()
                    if f.metadata["required"] and values[f.name] is None]
         if missing:
-            raise Usage(f"{options.flag(missing[0].name)} is required; see {self.name} --help")
+            meta = missing[0].metadata
+            what = meta["metavar"] if meta["argument"] else options.flag(missing[0].name)
+            raise Usage(f"{what} is required; see {self.name} --help")
         from pt_tools import job
 
         return job.run(self, self.config(**values))
@@ -76,20 +79,24 @@ class Group(click.Group):
         sys.exit(funnel(self, *args))
 
 
-def command(name, config, *, reads, writes, examples):
+def command(name, config, *, reads, writes, examples, cls=Command):
     """Decorate `main(cfg, job)`; `writes` is "model", "records", "files" or "report" (see job.py)."""
-    return lambda main: Command(name, config, main, reads, writes, examples)
+    return lambda main: cls(name, config, main, reads, writes, examples)
 
 
 def _parameter(field):
     meta, kind = field.metadata, options.kind(field)
     if field.name == "files":
         return click.Argument(["files"], nargs=-1, required=False, metavar="[FILE]...")
+    if meta["argument"]:
+        many = meta["multiple"]
+        return click.Argument([field.name], nargs=-1 if many else 1, required=False,
+                              metavar=f"[{meta['metavar']}]..." if many else meta["metavar"])
     flag = options.flag(field.name)
     help = meta["help"] + _default_note(field)
     names = [flag] + ([meta["short"]] if meta["short"] else []) + [field.name]
     if kind is bool:
-        names[0] = f"{flag}/--no-{flag[2:]}" if field.default else flag
+        names[0] = f"{flag}/--no-{flag[2:]}" if field.default is not False else flag
         return click.Option(names, default=None, is_flag=True, help=help)
     type = click.Choice(meta["choices"]) if meta["choices"] else {int: click.INT, float: click.FLOAT}.get(kind, click.STRING)
     return click.Option(names, default=None, type=type, multiple=meta["multiple"], metavar=meta["metavar"], help=help)
@@ -151,7 +158,12 @@ def _read_toml(path: str) -> dict:
         raise Usage(f"no such file: {path}" if isinstance(error, FileNotFoundError) else f"{path}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise Usage(f"not TOML: {error}", path) from None
-    return {name.replace("-", "_"): value for name, value in table.items()}
+    return {_field_name(name): value for name, value in table.items()}
+
+
+def _field_name(key: str) -> str:
+    name = key.replace("-", "_")
+    return f"{name}_" if keyword.iskeyword(name) else name
 
 
 def _checked(field, value, where):
@@ -174,7 +186,7 @@ def toml(values: dict, origins: dict) -> str:
 
     lines = []
     for name, value in values.items():
-        key = name.replace("_", "-")
+        key = options.flag(name)[2:]
         if value is None:
             lines.append(f"# {key} =  # {origins[name]}")
         else:

@@ -94,6 +94,9 @@ def run(command, cfg) -> int:
 
 def _run_model(command, job) -> int:
     cfg = job.cfg
+    if getattr(cfg, "dry_run", False):
+        command.function(cfg, job)
+        return 0
     out = outdir.Out(cfg.out, None, directory=True, work=cfg.work, resume=cfg.resume, say=job.say)
     spool = _spool(job, out)
     try:
@@ -118,7 +121,7 @@ def _train(command, job, out) -> None:
         out.commit(**job.manifest())
         done = True
     finally:
-        out.close(done=done, keep=job.cfg.keep_checkpoints, seconds=job.seconds())
+        out.close(done=done, keep=getattr(job.cfg, "keep_checkpoints", False), seconds=job.seconds())
 
 
 def _run_file(command, job) -> int:
@@ -151,7 +154,7 @@ def _stdout():
 
 def _spool(job, out):
     """Keep stdin in a file of OUT.run/ first, so that a model command knows what it reads before it begins."""
-    if "-" not in job.records.files:
+    if "-" not in job.records.files or not hasattr(job.cfg, "files"):
         return None
     if sys.stdin is None:
         raise Usage("stdin is closed")

@@ -10,17 +10,18 @@ REQUIRED = object()
 
 
 def opt(default, help, *, short=None, choices=None, result=True, metavar=None, multiple=False, input=False, named=False,
-        least=None, most=None, above=None, below=None):
-    """A field of a Config that is also a flag (its name in kebab-case).
+        least=None, most=None, above=None, below=None, argument=False):
+    """A field of a Config that is also a flag (its name in kebab-case, without a last underscore), or an argument.
 
     `result=False`: it does not change what is computed, so it is not in the run key. `input=True`: it names a file,
     directory or hub model whose content, not whose name, is in the run key; a function instead of True takes the value
     apart: (what goes into the key as it is, path or None). `named=True`: the name without its folder is in the key too,
     because it goes into the result. `REQUIRED` as default: it must be given.
+    `argument=True`: it stands on the command line without a flag, shown as its metavar.
     `least` and `most` bound the values allowed, `above` and `below` without the bound itself.
     """
     meta = {"help": help, "short": short, "choices": choices, "result": result, "metavar": metavar,
-            "multiple": multiple, "input": input, "named": named, "required": default is REQUIRED,
+            "multiple": multiple, "input": input, "named": named, "required": default is REQUIRED, "argument": argument,
             "bounds": {"at least": least, "at most": most, "above": above, "below": below}}
     return dataclasses.field(default=None if default is REQUIRED else default, metadata=meta)
 
@@ -179,7 +180,7 @@ def refuse_unused(config, names, why: str) -> None:
 
 
 def flag(name: str) -> str:
-    return "--" + name.replace("_", "-")
+    return "--" + name.rstrip("_").replace("_", "-")
 
 
 def kind(field) -> type:
