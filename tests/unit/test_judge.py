@@ -1,11 +1,13 @@
 """Judges against a real server whose judgement is a rule on what stands between the markers of the request."""
 
+import hashlib
 import json
 import os
 import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -231,8 +233,6 @@ def test_the_code_is_in_no_text_and_stays_the_same():
     assert re.fullmatch("[0-9a-f]{16}", code) and code == prompts.nonce(0, {**row, "completions": []}, "text")
     others = {prompts.nonce(1, row, "text"), prompts.nonce(0, record("x", id="s"), "text"), prompts.nonce(0, row, "texts")}
     assert len(others | {code}) == 4
-    import hashlib
-
     def spiteful(text):  # a text that holds every code tried so far would have to hold its own hash
         return prompts.nonce(0, row, text) not in text
 
@@ -367,13 +367,12 @@ print(json.dumps([[row["completions"][0]["scores"]["honesty"] for row in rows], 
 
 def test_a_killed_run_asks_nothing_twice_that_it_has(tmp_path):
     """kill -9 while the judge works; then the same line, on a journal whose last line is torn."""
-    import threading
-
     path, hold = tmp_path / "judge.jsonl", threading.Event()
 
     def say(body):
         if not hold.is_set() and len(server.seen) > 8:
             hold.wait(120)
+            hold.set()
         return f'{{"score": {1 + int(answers(body)[0]) % 5}}}'
 
     with serving(say) as server:

@@ -78,7 +78,7 @@ def test_answers_that_are_none(data):
         assert len(server.seen) == 2
 
 
-def test_retry_after_is_honoured_and_holds_all_requests_back():
+def test_retry_after_is_honoured():
     """Lower bounds only: how long a client waits at least does not depend on the machine."""
 
     def say(body):
@@ -94,6 +94,19 @@ def test_retry_after_is_honoured_and_holds_all_requests_back():
         with pytest.raises(chat.Unreachable, match="asks to wait 3600 s"):
             chat.Chat(server.url, retries=5).complete(user("x"))
         assert len(server.seen) == 1
+
+
+def test_only_too_many_requests_hold_back_the_others():
+    for status, expected in ((429, [0.25]), (503, [])):
+        with serving(lambda body: "fine" if len(server.seen) > 1 else (status, {"Retry-After": "0.25"}, b"")) as server:
+            client, held = chat.Chat(server.url), []
+            hold = client._pace.hold
+            client._pace.hold = lambda seconds: (held.append(seconds), hold(seconds))
+            assert client.complete(user("x")).text == "fine" and held == expected
+    pace, start = chat._Pace(0), time.monotonic()
+    pace.hold(0.3)
+    pace.turn(threading.Event())
+    assert time.monotonic() - start >= 0.3
 
 
 def test_retry_after_in_all_its_forms():
