@@ -3,7 +3,7 @@
 The engine cuts every tensor into blocks of a fixed size (whole rows where a method asks for them), the same for any
 number of threads or shards. For each tensor it runs the method's passes, then `apply`:
 
-    for number in range(method.passes):
+    for number in range(method.passes_for(parameters)):
         state = None
         for block in blocks:                            # observe in any thread, fold in the order of the blocks
             state = method.fold(number, state, method.observe(number, block, parameters, stats))
@@ -68,6 +68,10 @@ class Method:
 
     def check(self, parameters: Parameters) -> None:
         """ValueError if a value is out of range."""
+
+    def passes_for(self, parameters: Parameters) -> int:
+        """Passes that these parameters need: a statistic nobody uses is not read for."""
+        return self.passes
 
     def observe(self, number: int, block: Block, parameters: Parameters, stats: list):
         """What pass `number` needs of one block; must not keep the block's arrays."""
