@@ -154,8 +154,12 @@ class Jail:
                 raise
 
 
+class Gone(Failed):
+    """The launcher has ended."""
+
+
 class Launcher:
-    """The small process that starts jails of one tier. Failed if it cannot."""
+    """The small process that starts jails of one tier; it ends by itself when idle. Failed if it cannot start."""
 
     def __init__(self, tier):
         self.tier, self.lock = tier, threading.Lock()
@@ -164,32 +168,28 @@ class Launcher:
         python = getattr(sys, "_base_executable", None) or sys.executable
         argv = [python, "-P", "-s", "-S", "-B", "-c", code, tier, str(theirs.fileno())]
         with theirs:  # the fixed seed makes the order of sets, and so the verdict, the same every time
-            self.process = subprocess.Popen(
+            subprocess.run(
                 argv, env={"PYTHONHASHSEED": "0"}, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, cwd="/",
-                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True, check=False,
             )  # fmt: skip
         self.control.settimeout(START_S)
         try:
-            answer = self.control.recv(4096)
+            answer = self.control.recv(4096).decode(errors="replace")
         except OSError as error:
-            answer = str(error).encode()
-        if answer != b"ready":
-            self.close()
-            raise Failed(answer.decode(errors="replace") or "the launcher died")
+            answer = str(error)
+        if not answer.startswith("ready "):
+            self.control.close()
+            raise Failed(answer or "the launcher died")
+        self.pid = int(answer.split()[1])
 
     def send(self, data, fds):
+        """Ask for a jail. Gone."""
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))]
         try:
             with self.lock:
-                rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))]
                 self.control.sendmsg([data], rights)
         except OSError as error:
-            self.close()
-            raise Failed(f"the sandbox's launcher died ({error})") from None
-
-    def close(self):
-        self.control.close()
-        self.process.kill()
-        self.process.wait()
+            raise Gone(f"the sandbox's launcher is gone ({error})") from None
 
 
 _lock = threading.RLock()
@@ -199,7 +199,12 @@ _offers = {}  # tier -> None, or why it is not offered
 
 def start(limits, tier=None, stdin=None, stdout=None):
     """A new Jail of the best tier, or of `tier`; `stdin` and `stdout` are descriptors. NoSandbox, Failed."""
-    return Jail(_launcher(tier or best()), limits, stdin, stdout)
+    tier = tier or best()
+    launcher = _launcher(tier)
+    try:
+        return Jail(launcher, limits, stdin, stdout)
+    except Gone:  # it was idle
+        return Jail(_launcher(tier, instead_of=launcher), limits, stdin, stdout)
 
 
 def best():
@@ -230,11 +235,11 @@ def refusal(tier):
         return _offers[tier]
 
 
-def _launcher(tier):
+def _launcher(tier, instead_of=None):
     with _lock:
         key = (os.getpid(), tier)
         found = _launchers.get(key)
-        if found is None or found.process.poll() is not None:
+        if found is None or found is instead_of:
             found = _launchers[key] = Launcher(tier)
         return found
 
@@ -267,7 +272,7 @@ def _probe(tier):
     import tempfile
 
     deadline = time.monotonic() + START_S
-    with tempfile.TemporaryDirectory() as folder, Jail(_launcher(tier), Limits(START_S)) as jail:
+    with tempfile.TemporaryDirectory() as folder, start(Limits(START_S), tier) as jail:
         os.chmod(folder, 0o777)
         canary = Path(folder, "canary")
         canary.write_text("")

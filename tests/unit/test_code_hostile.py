@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from pt_tools.rewards import code, sandbox
+from pt_tools.rewards.jail import confine
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "golden" / "code"))
 
@@ -54,12 +55,25 @@ class Canary:
         return code.grade(spec, {"text": text}, tier)
 
 
-def processes_below():
-    """Processes that the launchers of this process have started and that are still there."""
-    lines = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True).stdout.split("\n")
-    parents = {int(a): int(b) for a, b in (line.split() for line in lines if line.strip())}
-    launchers = {launcher.process.pid for (pid, _), launcher in sandbox._launchers.items() if pid == os.getpid()}
-    return [pid for pid, parent in parents.items() if parent in launchers]
+@pytest.fixture(autouse=True, scope="module")
+def adopted():
+    """Orphans of the sandbox become children of this process, so that none can be overlooked."""
+    confine.adopt_orphans()
+    yield
+    confine.libc.prctl(confine.PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+
+
+def processes_left():
+    """Living processes below this one, but for launchers."""
+    launchers = {launcher.pid for launcher in sandbox._launchers.values()}
+    ps = subprocess.Popen(["ps", "-eo", "pid=,ppid=,stat="], stdout=subprocess.PIPE, text=True)
+    table = [line.split() for line in ps.communicate()[0].splitlines()]
+    below, size = {os.getpid()}, 0
+    while len(below) > size:
+        size = len(below)
+        below |= {int(pid) for pid, parent, _ in table if int(parent) in below}
+    return [int(pid) for pid, _, stat in table
+            if int(pid) in below - launchers - {os.getpid(), ps.pid} and not stat.startswith("Z")]  # fmt: skip
 
 
 def run(names, tier, folder, threads):
@@ -76,7 +90,7 @@ def run(names, tier, folder, threads):
         time.sleep(4)
     assert canary.state() == canary.before
     deadline = time.monotonic() + 60
-    while left := processes_below():
+    while left := processes_left():
         assert time.monotonic() < deadline, left
         time.sleep(0.05)
 
@@ -84,6 +98,12 @@ def run(names, tier, folder, threads):
 def test_there_are_enough_of_each_kind():
     assert len(CASES) >= 250
     assert sum(case[3] == 0 for case in CASES.values()) >= 180
+
+
+def test_what_is_left_would_be_seen(tier):
+    with sandbox.start(sandbox.Limits(), tier):
+        assert len(processes_left()) >= 2  # a supervisor and its jail
+    assert processes_left() == []
 
 
 def test_a_sample(tier, tmp_path):

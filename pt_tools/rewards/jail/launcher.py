@@ -27,6 +27,7 @@ from pt_tools.rewards.jail import confine
 
 CHANNEL = 3  # the jailed process's descriptor; 0 and 1 are its input and output
 WATCH_S = 0.1  # how often a writable folder on the host's disk is measured
+IDLE_S = 1.0  # without a request for so long, the launcher ends; the next one takes a tenth of a second
 GRACE_S = 5.0  # the grading side's own clock comes first
 # What programs import most often, loaded once: a fork then costs a millisecond where an import costs ten.
 PRELOADED = (
@@ -37,6 +38,8 @@ PRELOADED = (
 
 def main():
     tier, control = sys.argv[1], socket.socket(fileno=int(sys.argv[2]))
+    if os.fork():  # an orphan needs nobody to wait for it
+        os._exit(0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         for name in PRELOADED:
@@ -56,13 +59,17 @@ def main():
     os.environ.clear()
     gc.collect()
     gc.freeze()
-    control.send(b"ready")
+    control.send(b"ready %d" % os.getpid())
     serve(tier, control)
 
 
 def serve(tier, control):
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # supervisors leave no zombies
+    poll = select.poll()
+    poll.register(control, select.POLLIN | select.POLLHUP)
     while True:
+        if not poll.poll(IDLE_S * 1000):
+            control.shutdown(socket.SHUT_RD)  # from now on a request fails; what has come before is still answered
         data, fds = receive(control)
         if not data:
             return
@@ -95,8 +102,10 @@ def receive(control):
 
 def supervise(tier, request, life, *fds):
     """Build a jail, watch it, report how it ended."""
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     confine.adopt_orphans()
+    died, wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
     folder = None if tier in ("ns", "bwrap") else tempfile.mkdtemp(prefix="pt-jail-")
     ready, tell = os.pipe()
     try:
@@ -104,11 +113,13 @@ def supervise(tier, request, life, *fds):
             confine.new_namespaces()
         pid = os.fork()
         if pid == 0:
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             os.close(ready)
             jailed(tier, request, folder, tell, life, *fds)
         for fd in (*fds, tell):
             os.close(fd)
-        ended = watch(pid, ready, life, folder, time.monotonic() + request["wall_s"] + GRACE_S)
+        ended = watch(pid, died, ready, life, folder, time.monotonic() + request["wall_s"] + GRACE_S)
     except OSError as error:
         ended = {"setup": str(error)}
     finally:
@@ -120,18 +131,22 @@ def supervise(tier, request, life, *fds):
         os.write(life, json.dumps(ended).encode())
 
 
-def watch(pid, ready, life, folder, deadline):
+def watch(pid, died, ready, life, folder, deadline):
     """Wait for the end of the jail, or end it -> how it ended."""
-    handle = os.pidfd_open(pid)
     poll = select.poll()
-    for fd in (handle, life):
+    for fd in (died, life):
         poll.register(fd, select.POLLIN | select.POLLHUP)
     over = None
-    while not poll.poll(WATCH_S * 1000 if folder else 1000):
+    while over is None and time.monotonic() < deadline:
+        events = dict(poll.poll(WATCH_S * 1000 if folder else 1000))
+        if life in events:
+            break
+        if died in events:  # of any child: adopted ones too
+            os.read(died, 64)
+            if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+                break
         if folder and too_full(folder):
             over = "disk"
-        if over or time.monotonic() > deadline:
-            break
     with suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
     _, status = os.waitpid(pid, 0)
@@ -146,7 +161,11 @@ def watch(pid, ready, life, folder, deadline):
 
 
 def too_full(folder):
-    sizes = [entry.stat(follow_symlinks=False).st_size for entry in os.scandir(folder)]
+    sizes = []
+    with suppress(OSError):
+        for entry in os.scandir(folder):
+            with suppress(OSError):  # files come and go
+                sizes.append(entry.stat(follow_symlinks=False).st_size)
     return len(sizes) > confine.TMP_FILES or sum(sizes) > confine.TMP_BYTES
 
 
