@@ -22,6 +22,8 @@ FIELDS = {
     "tools": ("list of objects", "data, pt-curate", "tools that the model may call"),
     "verifier": ("object, or list of objects", "data, pt-curate", "how completions are checked: name, what the verifier "
                  "needs, and key where a name occurs twice"),
+    "reference": ("string", "data", "the right answer, for a judge"),
+    "rubric": ("list of objects", "data", "criteria for a judge: criterion, and weight (1 if absent)"),
     "contamination": ("list of objects", "pt-curate decontaminate --mark", "evaluation items found in the prompt: eval, "
                       "id, coverage, span"),
     "prompt_ids": ("list of integers", "pt-sample", "token ids of prompt with the chat template"),

@@ -58,6 +58,7 @@ def main(cfg, job):
         rule = rule or _only_rule(cfg, scorers)
         keys = _keys(cfg, scorers)
         grading.run(job, scorers, lambda record: _check(record, scorers, cfg.verify, keys), rule, cfg.explain)
+        job.final.update(_graded_by(scorers))
 
 
 MODELS = ("reward_model", "logprobs")
@@ -91,6 +92,15 @@ def _scorers(cfg, job):
         yield scoring.RewardModel(name, path, cfg, cfg.batch_size)
     for name, path in map(options.pair, cfg.logprobs):
         yield scoring.Logprobs(name, path, cfg)
+
+
+def _graded_by(scorers):
+    """What the manifest says of the verifiers that were used: their versions, and the sandbox of model-written code."""
+    from pt_tools.rewards import evaluate_protocol, sandbox
+
+    names = sorted({name for scorer in scorers for name in getattr(scorer, "used", ())})
+    found = {"verifiers": evaluate_protocol.versions(names)} if names else {}
+    return {**found, "sandbox": sandbox.best()} if "code" in names else found
 
 
 def _judge(cfg, job):

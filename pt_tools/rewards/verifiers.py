@@ -23,6 +23,7 @@ class Verifiers:
 
     def __init__(self, own, raters=(), jobs=1):
         self.own, self.raters, self.jobs = own, tuple(raters), jobs
+        self.used = set()  # names of the verifiers of the records checked
         self.pool = worker.Pool("pt_tools.rewards.verifiers:grade", jobs, memory_mb=0) if jobs > 1 else None
         self.threads = concurrent.futures.ThreadPoolExecutor(jobs) if jobs > 1 else None
 
@@ -30,7 +31,7 @@ class Verifiers:
         """ValueError if the record lacks a verifier, or has an unknown one."""
         if self.own or self.raters:
             rewards.specs(record)
-        rewards.graders(record, self.own)
+        self.used.update(spec["name"] for _, spec, _ in rewards.graders(record, self.own or bool(self.raters)))
         if self.raters:
             rating.check(record, self.raters)
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import judge_server
 import man
 import pytest
 
@@ -122,9 +123,10 @@ def readme_lines() -> list[str]:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_examples_run(examples_dir, name):
-    """Every line shown in --help and the man page is executed as it stands."""
-    for example in COMMANDS[name].examples:
-        run_line(example, examples_dir)
+    """Every line shown in --help and the man page is executed as it stands; a server is a real one, at its own address."""
+    with judge_server.serving(lambda body: '{"score": 3}') as server:
+        for example in COMMANDS[name].examples:
+            run_line(example.replace("http://localhost:8000/v1", server.url), examples_dir)
 
 
 def run_line(line, cwd):
@@ -133,12 +135,24 @@ def run_line(line, cwd):
     assert done.returncode == 0, f"{line}\n{done.stderr}"
 
 
+def reward_model(policy, path):
+    """The policy's body under a head of one output."""
+    from transformers import AutoModelForSequenceClassification
+
+    shutil.copytree(policy, path)
+    model = AutoModelForSequenceClassification.from_pretrained(policy, num_labels=1)
+    model.save_pretrained(path)
+
+
 @pytest.fixture
 def examples_dir(tmp_path, world, policy) -> Path:
     """A directory with the file and model names that the examples use."""
     for name in ("base", "sft", "dpo"):
         shutil.copytree(policy, tmp_path / name)
         outdir.seal(tmp_path / name)  # as if a command had made it: an example may build it anew
+    shutil.copytree(policy, tmp_path / "teacher")
+    for name in ("rm", "rm-h", "rm-s"):
+        reward_model(policy, tmp_path / name)
     shutil.copytree(world / "blank", tmp_path / "blank")
     scored = [{**ROW, "id": f"r{i}", "prompt": [{"role": "user", "content": f"What is {10 + i} plus {20 + i}?"}]} for i in range(6)]
     tables = {

@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "pt_tools"
 FILES = sorted(PACKAGE.rglob("*.py"))
 HEAVY = {"torch", "transformers", "trl", "accelerate", "datasets"}
-BELOW = ("models", "tokens", "rollout", "kvcache", "scoring", "objectives", "teachers", "trainers", "merge")
+BELOW = ("models", "tokens", "rollout", "kvcache", "scoring", "evaluation", "localchat", "objectives", "teachers", "trainers", "merge")
 PURE = ("objectives", "merge.methods", "curate", "rewards")
 
 

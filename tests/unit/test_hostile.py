@@ -8,9 +8,8 @@ import random
 import pytest
 
 from pt_tools import errors, record, rewards, stream
-from pt_tools.commands.score import _score
 from pt_tools.curate import choose, mix, stats
-from pt_tools.rewards import answers, evaluate, math
+from pt_tools.rewards import answers, evaluate, evaluate_against, math, verifiers
 
 USER, ANSWER = {"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}
 MATH = {"name": "math", "answer": "5"}
@@ -51,8 +50,15 @@ def evaluated(rec):
         tally.report()
 
 
-@pytest.mark.parametrize("use", [record.convert, curate, evaluated, lambda rec: _score(rec, True, ()),
-                                 lambda rec: _score(rec, True, ("correct", "instructions", "ended", "format"))])
+def score(rec, *raters):
+    scorer = verifiers.Verifiers(True, raters)
+    record.check_scores(rec)
+    scorer.check(rec)
+    scorer.score([rec])
+
+
+@pytest.mark.parametrize("use", [record.convert, curate, evaluated, score,
+                                 lambda rec: score(rec, "correct", "instructions", "ended", "format")])
 def test_any_type_anywhere_is_used_or_refused(use):
     rng = random.Random(0)
     for _ in range(4000):
@@ -70,7 +76,7 @@ def test_any_type_anywhere_is_used_or_refused(use):
 
 def test_a_rater_does_not_make_up_for_a_verifier_that_failed():
     rec = {"prompt": "q", "verifier": {"name": "math"}, "completions": [{"text": "5", "finish": "stop"}]}
-    _score(rec, True, ("ended",))
+    score(rec, "ended")
     assert rec["completions"][0]["scores"] == {"ended": 5.0} and rec["completions"][0]["reward"] is None
 
 
@@ -78,10 +84,12 @@ def test_records_without_ids_are_compared_by_content():
     def scored(question, reward):
         return {"prompt": question, "completions": [{"text": "x", "reward": reward}]}
 
-    tally = evaluate.Tally()
+    ours, theirs = evaluate.Tally(), evaluate.Tally()
     for question in ("a", "b"):
-        tally.add(scored(question, 1.0))
-    found = evaluate.win_rates(tally.seen, [scored("a", 0.0), scored("b", 1.0), scored("c", 0.0)])
+        ours.add(scored(question, 1.0))
+    for question, reward in (("a", 0.0), ("b", 1.0), ("c", 0.0)):
+        theirs.add(scored(question, reward))
+    found = evaluate_against.compare(ours, theirs)
     assert found["domains"]["all"]["mean"] == 0.75 and found["unmatched"] == 1
 
 
