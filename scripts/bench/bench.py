@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
-"""Speed beside the peers, in one run on one machine: `bench.py [sft] [dpo] [rlvr] [sample] [help] [--repeat N] [--threads N]`.
+"""Speed beside the peers, in one run on one machine: `bench.py [PART …] [--repeat N] [--threads N] [--data DIR] [--oracle …]`.
 
 Same model (Llama, 4 layers of 256, vocabulary 8192), data, batch and number of steps on both sides, each side in its
 own process, in turn; the best of the repeats counts. What is timed is the work itself: no imports, no loading, no
 tokenisation. Prompts are longer than completions and completions have a long tail. TRL's trainers are called with
 their defaults, except bf16 off and gradient checkpointing off (on, its default, it only costs time here). pt-rlvr
-leaves groups of equal rewards out of the update, which TRL computes. Writes bench/results.json; entries of other
+leaves groups of equal rewards out of the update, which TRL computes. The verifiers have scripts of their own
+(verify_*.py); math, constraints and code read real data (--data), and constraints measures its peer only where lm-eval is
+at hand: --oracle SITE-PACKAGES --nltk-data DIR. Writes bench/results.json; entries of other
 parts stay.
 """
 
@@ -29,6 +31,7 @@ PARTS = {
     "sample": ("pt-sample: 16 prompts x 8 completions", "transformers generate", "s/1000 tokens"),
     "help": ("--help of the slowest command", "trl sft --help", "CPU s"),
 }
+SCRIPTS = ("math", "constraints", "code")  # verify_PART.py, each with both sides in one process
 PACKAGES = ("torch", "transformers", "trl", "accelerate")
 
 
@@ -70,6 +73,19 @@ def measure(part, work, repeat, threads):
     }
 
 
+def script(part, args):
+    """The entries that a part's own script prints, a JSON line each."""
+    more = {"math": [args.data], "constraints": [args.data, *(
+        word for name in ("oracle", "nltk_data") if getattr(args, name)
+        for word in (f"--{name.replace('_', '-')}", getattr(args, name)))], "code": []}[part]
+    argv = [sys.executable, HERE / f"verify_{part}.py", *more]
+    done = subprocess.run([str(word) for word in argv], stdout=subprocess.PIPE, text=True, cwd=ROOT,
+                          env={**os.environ, "OMP_NUM_THREADS": str(args.threads)})
+    if done.returncode:
+        sys.exit(f"bench: {part} failed")
+    return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+
+
 def write(entries):
     """Replace the entries of the same name, keep the others."""
     RESULTS.parent.mkdir(exist_ok=True)
@@ -80,22 +96,28 @@ def write(entries):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; all if none is named")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join([*PARTS, *SCRIPTS])}; all if none is named")
     parser.add_argument("--repeat", type=int, default=2)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--data", type=Path, default=Path(os.environ.get("PT_DATA") or ROOT.parent / "shared" / "data"))
+    parser.add_argument("--oracle", help="site-packages with lm_eval, langdetect and nltk")
+    parser.add_argument("--nltk-data", help="directory with tokenizers/punkt_tab")
     args = parser.parse_args()
-    unknown = set(args.parts) - PARTS.keys()
+    known = [*PARTS, *SCRIPTS]
+    unknown = set(args.parts) - set(known)
     if unknown:
-        parser.error(f"unknown part {unknown.pop()}; known are {', '.join(PARTS)}")
+        parser.error(f"unknown part {unknown.pop()}; known are {', '.join(known)}")
     print(" ".join(f"{name} {metadata.version(name)}" for name in PACKAGES))
     entries = []
     with tempfile.TemporaryDirectory() as work:
-        if args.parts != ["help"]:
+        parts = args.parts or known
+        if set(parts) & PARTS.keys() - {"help"}:
             side("ours", "base", work, args.threads)
-        for part in args.parts or PARTS:
-            entries.append(measure(part, work, args.repeat, args.threads))
-            e = entries[-1]
-            print(f"{e['name']}: {e['ours']} {e['unit']}, {e['peer_name']} {e['peer']}, {e['ratio']} times as fast")
+        for part in parts:
+            fresh = script(part, args) if part in SCRIPTS else [measure(part, work, args.repeat, args.threads)]
+            for e in fresh:
+                print(f"{e['name']}: {e['ours']} {e['unit']}, {e['peer_name']} {e['peer']}, {e['ratio']} times as fast")
+            entries += fresh
     write(entries)
 
 
