@@ -4,11 +4,12 @@ Tiers, the best one that works here is used:
 
     ns        fresh user, process, mount, network, IPC, UTS and cgroup namespaces: an empty network, a read-only root of
               system folders and python, a small private /tmp; no other process can be seen or signalled
+    bwrap     the same, made by bubblewrap, where the system lets only it make namespaces
     landlock  where namespaces are forbidden: the same file system view by Landlock, no new processes, no sockets, no
               signals to others and no changes of files' attributes by the system-call filter
     rlimit    resource limits only: no protection; used only after --unsafe-local
 
-In the first two a system-call filter refuses what programs of this kind never need (ptrace, io_uring, new namespaces,
+In these three a system-call filter refuses what programs of this kind never need (ptrace, io_uring, new namespaces,
 sockets, keys, …). In all of them memory, processor time, processes, file sizes, open files and time by the clock are
 limited, the environment is empty, privileges are dropped, and the whole process tree is killed at the end.
 """
@@ -31,7 +32,7 @@ from pathlib import Path
 from pt_tools.errors import NoSandbox
 from pt_tools.rewards.jail import values
 
-TIERS = ("ns", "landlock")  # in the order of preference
+TIERS = ("ns", "bwrap", "landlock")  # in the order of preference
 UNSAFE = "rlimit"
 START_S = 60.0  # a launcher on a busy machine
 END_S = 30.0  # from the kill to the report that all is gone

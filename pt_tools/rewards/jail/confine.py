@@ -138,6 +138,29 @@ def own_user_namespace():
     libc.unshare(NEWUSER)
 
 
+# ---- bubblewrap: the same namespaces, where the system lets only it make them
+
+
+def bubblewrap():
+    """Its path, from the system's own folders; None if there is none."""
+    return next((path for path in ("/usr/bin/bwrap", "/bin/bwrap", "/usr/local/bin/bwrap") if os.path.exists(path)), None)
+
+
+def bubblewrap_command(package):
+    """The command line but for the program; `package` is this package's folder, seen inside as /pt/pt_tools."""
+    command = ["bwrap", "--unshare-all", "--die-with-parent", "--new-session", "--clearenv", "--cap-drop", "ALL"]
+    command += ["--setenv", "PYTHONHASHSEED", "0", "--uid", str(NOBODY), "--gid", str(NOBODY)]
+    for name in (*SYSTEM, *python_folders()):
+        if os.path.islink(name):
+            command += ["--symlink", os.readlink(name), name]
+        elif _needed(name):
+            command += ["--ro-bind", name, name]
+    for name in DEVICES:
+        command += ["--dev-bind", name, name]
+    command += ["--ro-bind", package, "/pt/pt_tools", "--size", str(TMP_BYTES), "--perms", "1777", "--tmpfs", "/tmp"]
+    return [*command, "--chdir", "/tmp", "--remount-ro", "/"]
+
+
 # ---- Landlock: the file system, where namespaces are forbidden
 
 
@@ -184,8 +207,9 @@ def limit(memory_mb, cpu_s, processes=True):
 
 def no_privileges():
     """Drop every capability for good."""
-    for capability in range(64):
-        libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)
+    capability = 0
+    while libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) == 0:  # until there is none of that number
+        capability += 1
     libc.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
     header, nothing = struct.pack("=Ii", 0x20080522, 0), bytes(24)
     call("capset", header, nothing)

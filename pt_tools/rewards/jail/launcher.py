@@ -23,7 +23,7 @@ import tempfile
 import time
 from contextlib import suppress
 
-from pt_tools.rewards.jail import confine
+from pt_tools.rewards.jail import confine, seccomp
 
 CHANNEL = 3  # the jailed process's descriptor; 0 and 1 are its input and output
 WATCH_S = 0.1  # how often a writable folder on the host's disk is measured
@@ -49,8 +49,12 @@ def main():
             with open("/proc/self/oom_score_adj", "w") as file:
                 file.write("1000")
         confine.adopt_orphans()
+        if tier in ("ns", "landlock"):
+            seccomp.program(alone=tier == "landlock", pid=0)  # most of it is kept for all jails
         if tier == "ns":
             confine.enter_root()
+        if tier == "bwrap" and not confine.bubblewrap():
+            raise FileNotFoundError("bubblewrap is not installed")
     except Exception as error:
         control.send(f"{type(error).__name__}: {error}".encode())
         return
@@ -192,6 +196,8 @@ def jailed(tier, request, folder, tell, life, *fds):
         null = os.open(os.devnull, os.O_RDWR)
         for number, fd in enumerate((stdin, stdout, null, channel)):
             os.dup2(fd, number)
+        if tier == "bwrap":
+            in_bubblewrap(request, tell)
         {"ns": in_namespaces, "landlock": in_landlock, "rlimit": unprotected}[tier](request, folder)
         os.write(tell, b"ok")
         os.closerange(CHANNEL + 1, 4096)
@@ -215,6 +221,36 @@ def in_namespaces(request, _):
     confine.limit(request["memory_mb"], request["cpu_s"])
     confine.die_with_parent()
     confine.filter_calls(alone=False)
+
+
+def in_bubblewrap(request, tell):
+    """Become bubblewrap, which starts a python that calls `inside`; CHANNEL + 1 is where it says that it is ready."""
+    os.dup2(tell, CHANNEL + 1)
+    os.closerange(CHANNEL + 2, 4096)
+    if os.geteuid() == 0:
+        confine.become_nobody()
+    code = "import sys; sys.path.insert(0, '/pt'); from pt_tools.rewards.jail.launcher import inside; inside()"
+    python = [sys.executable, "-P", "-s", "-S", "-B", "-c", code, str(request["memory_mb"]), str(request["cpu_s"])]
+    package = os.path.abspath(__file__).rpartition("/rewards/")[0]
+    os.execv(confine.bubblewrap(), [*confine.bubblewrap_command(package), *python])
+
+
+def inside():
+    """In bubblewrap's jail: the rest of the confinement, then a role."""
+    from pt_tools.rewards.jail import child
+
+    try:
+        os.environ.clear()
+        sys.path.remove("/pt")
+        confine.own_user_namespace()
+        confine.no_privileges()
+        confine.limit(int(sys.argv[1]), int(sys.argv[2]))
+        confine.filter_calls(alone=False)
+        os.write(CHANNEL + 1, b"ok")
+        os.closerange(CHANNEL + 1, 4096)
+        child.run(CHANNEL)
+    finally:
+        os._exit(1)
 
 
 def own_folder(folder):

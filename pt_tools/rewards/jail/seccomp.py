@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import platform
 import struct
+from functools import cache
 
 # x86_64, aarch64 (None: the machine has no such call)
 ALWAYS = {
@@ -44,7 +45,6 @@ ALONE = {
 CLONE, KILL, TGKILL, FCNTL, IOCTL, PRLIMIT = (56, 220), (62, 129), (234, 131), (72, 25), (16, 29), (302, 261)
 MACHINES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}  # column above, AUDIT_ARCH_*
 COMMON = 424  # from here on the numbers are the same everywhere
-CLONE3 = 435
 NEWER_ALLOWED = (436, 437, 439, 441, 449)  # close_range, openat2, faccessat2, epoll_pwait2, futex_waitv
 NAMESPACES = 0x7E020000  # CLONE_NEWNS|NEWCGROUP|NEWUTS|NEWIPC|NEWUSER|NEWPID|NEWNET
 THREAD = 0x00010000
@@ -57,10 +57,18 @@ ARGUMENTS = 16  # offset of args[0] in struct seccomp_data; the low half comes f
 
 
 def program(alone, pid):
-    """The filter's bytes (struct sock_filter[]) for this machine. OSError where no table is known."""
+    """The filter's bytes (struct sock_filter[]) for this machine; process `pid` is the one that it will bind. OSError
+    where no table is known."""
     if platform.machine() not in MACHINES:
         raise OSError(f"no system-call table for {platform.machine()}")
     column, arch = MACHINES[platform.machine()]
+    own = _own(column, pid) if alone else []
+    return _common(alone, column, arch) + _packed([*own, (RETURN, 0, 0, ALLOW)])
+
+
+@cache
+def _common(alone, column, arch):
+    """The lines that are the same for all processes."""
     refused, missing = REFUSE | errno.EPERM, REFUSE | errno.ENOSYS
     lines = [(LOAD, 0, 0, 4), (EQUAL, 1, 0, arch), (RETURN, 0, 0, KILL_PROCESS), (LOAD, 0, 0, 0)]
     for number in NEWER_ALLOWED:
@@ -74,12 +82,19 @@ def program(alone, pid):
     for call, values in ((FCNTL, OWNERS), (IOCTL, DEVICES)):
         tests = [line for value in values for line in ((EQUAL, 0, 1, value), (RETURN, 0, 0, refused))]
         lines += _argument(call[column], 1, tests)
-    if alone:
-        lines += _argument(CLONE[column], 0, [(ANY_BIT, 1, 0, THREAD), (RETURN, 0, 0, refused)])
-        for call in (KILL, TGKILL):
-            lines += _argument(call[column], 0, [(EQUAL, 1, 0, pid), (RETURN, 0, 0, refused)])
-        lines += _argument(PRLIMIT[column], 0, [(EQUAL, 2, 0, 0), (EQUAL, 1, 0, pid), (RETURN, 0, 0, refused)])
-    lines.append((RETURN, 0, 0, ALLOW))
+    return _packed(lines)
+
+
+def _own(column, pid):
+    """No new process, no signal to another one, no limits of another one."""
+    refused = (RETURN, 0, 0, REFUSE | errno.EPERM)
+    lines = _argument(CLONE[column], 0, [(ANY_BIT, 1, 0, THREAD), refused])
+    for call in (KILL, TGKILL):
+        lines += _argument(call[column], 0, [(EQUAL, 1, 0, pid), refused])
+    return lines + _argument(PRLIMIT[column], 0, [(EQUAL, 2, 0, 0), (EQUAL, 1, 0, pid), refused])
+
+
+def _packed(lines):
     return b"".join(struct.pack("<HBBI", *line) for line in lines)
 
 
