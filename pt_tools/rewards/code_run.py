@@ -172,7 +172,7 @@ def _one_program(plan, text, case, tier, deadline):
 
 
 def run_program(text, stdin, limits, tier, deadline, most=MIN_OUTPUT):
-    """Run a main program on the text `stdin` -> (what it wrote, at most `most` bytes, and how it ended: "exit 0", …)."""
+    """Run a main program on the text `stdin` -> (what it wrote, some `most` bytes, and how it ended: "exit 0", …)."""
     given = os.memfd_create("stdin", os.MFD_CLOEXEC)
     reading, writing = os.pipe2(os.O_CLOEXEC)
     output = bytearray()

@@ -70,7 +70,8 @@ class Jail:
         null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         try:
             request = {"wall_s": limits.wall_s, "cpu_s": limits.cpu_s, "memory_mb": limits.memory_mb}
-            fds = [life.fileno(), channel.fileno(), null if stdin is None else stdin, null if stdout is None else stdout]
+            streams = [null if fd is None else fd for fd in (stdin, stdout)]
+            fds = [life.fileno(), channel.fileno(), *streams]
             launcher.send(json.dumps(request).encode(), fds)
         except BaseException:
             self._life.close(), self._channel.close()
@@ -165,7 +166,7 @@ class Launcher:
     def __init__(self, tier):
         self.tier, self.lock = tier, threading.Lock()
         self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        code = f"import sys; sys.path.insert(0, {str(FOLDER)!r}); from pt_tools.rewards.jail.launcher import main; main()"
+        code = f"import sys; sys.path.insert(0, {str(FOLDER)!r})\nfrom pt_tools.rewards.jail.launcher import main\nmain()"
         python = getattr(sys, "_base_executable", None) or sys.executable
         argv = [python, "-P", "-s", "-S", "-B", "-c", code, tier, str(theirs.fileno())]
         with theirs:  # the fixed seed makes the order of sets, and so the verdict, the same every time
@@ -194,8 +195,18 @@ class Launcher:
 
 
 _lock = threading.RLock()
-_launchers = {}  # (process id, tier) -> Launcher; a forked process starts its own
+_launchers = {}  # (process id, tier) -> Launcher
 _offers = {}  # tier -> None, or why it is not offered
+
+
+def _forget():
+    """A forked process starts launchers of its own, whoever held the lock."""
+    global _lock
+    _lock = threading.RLock()
+    _launchers.clear()
+
+
+os.register_at_fork(after_in_child=_forget)
 
 
 def start(limits, tier=None, stdin=None, stdout=None):

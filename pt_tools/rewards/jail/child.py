@@ -1,9 +1,9 @@
 """The roles inside a jail. A message is four bytes of length and that many of JSON (values.py).
 
-`solution` runs the submission and answers calls; `program` runs it as a main program; `tester` runs the tests, in a jail
-of its own, with a stand-in for each name of the submission. Stand-ins are all that connects the two: what a tester gets
-is plain data made by another process, so nothing in a submission can reach the comparison, and a test counts only if
-the tester says that it passed.
+`solution` runs the submission and answers calls; `program` runs it as a main program; `tester` runs the tests, in a
+jail of its own, with a stand-in for each name of the submission. Stand-ins are all that connects the two: what a tester
+gets is plain data made by another process, so nothing in a submission can reach the comparison, and a test counts only
+if the tester says that it passed.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def why(error):
 
 
 def solution(pipe, order):
-    """Load the texts as one module, then answer ["name", …] and other operations with ["ok", value] or ["error", …]."""
+    """Load the texts as one module, then answer [operation, …] with ["ok", value] or ["error", type, text]."""
     module = new_module("solution")
     kept = Kept()
     try:

@@ -143,7 +143,8 @@ def own_user_namespace():
 
 def bubblewrap():
     """Its path, from the system's own folders; None if there is none."""
-    return next((path for path in ("/usr/bin/bwrap", "/bin/bwrap", "/usr/local/bin/bwrap") if os.path.exists(path)), None)
+    places = ("/usr/bin/bwrap", "/bin/bwrap", "/usr/local/bin/bwrap")
+    return next((path for path in places if os.path.exists(path)), None)
 
 
 def bubblewrap_command(package):
@@ -165,7 +166,7 @@ def bubblewrap_command(package):
 
 
 def landlock(writable):
-    """Only system folders and python can be read, only `writable` written (plain files), no TCP. OSError if unsupported."""
+    """Only system folders and python can be read, only plain files in `writable` written; no TCP. OSError if unsupported."""
     abi = call("syscall", CREATE_RULESET, None, 0, 1)
     handled = struct.pack("=3Q", FILE_RIGHTS.get(abi, (1 << 16) - 1), 3 if abi >= 4 else 0, 3 if abi >= 6 else 0)
     size = 8 if abi < 4 else 16 if abi < 6 else 24

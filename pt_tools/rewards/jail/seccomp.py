@@ -1,8 +1,8 @@
 """The system-call filter of a jail, as a classic BPF program for seccomp(2).
 
-What is refused gets EPERM (calls newer than the table ENOSYS, so that libraries fall back). `alone` is for a jail without
-namespaces: it may start no process, signal none, and change no file's mode, owner, times or attributes, which Landlock
-does not guard.
+What is refused gets EPERM (calls newer than the table ENOSYS, so that libraries fall back). `alone` is for a jail
+without namespaces: it may start no process, signal none, and change no file's mode, owner, times or attributes, which
+Landlock does not guard.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Plain values as JSON, for the pipes between a jail and the outside.
 
 Only None, bool, int, float, complex, str, bytes, range, list, tuple, set, frozenset and dict cross, always as exactly
-these types, and the built-in types themselves: a value of a subclass crosses as its contents, so that no method written by a submission is ever called on
-the side that compares. Anything else crosses as a `Ref`, a number under which the submission's process keeps the object.
+these types, and the built-in types themselves. A value of a subclass crosses as its contents, so that no method written
+by a submission is ever called on the side that compares. Anything else crosses as a `Ref`, a number under which the
+submission's process keeps the object.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ class NotPlain(ValueError):
 
 
 def dumps(value, refer=None):
-    """JSON bytes of a value; `refer(object)` -> number for what is not plain. NotPlain if there is none, or too large."""
+    """JSON bytes of a value; `refer(object)` -> number for what is not plain. NotPlain without it, or if too large."""
     try:
         data = json.dumps(encode(value, refer), separators=(",", ":")).encode()
     except RecursionError:
