@@ -1,7 +1,7 @@
 """Man pages from the commands themselves: python scripts/man.py DIR (`--check` compares instead of writing).
 
-One page a command (git's way for verbs: pt-curate-convert(1)), pt-record(5) from the record's schema, pt(7) from the
-exit codes.
+One page a command (git's way for verbs: pt-curate-convert(1)), pt-record(5) from the record's schema,
+pt-verifiers(7) from the verifiers' own descriptions, pt(7) from the exit codes.
 """
 
 import importlib
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import click
 
-from pt_tools import __version__, errors, options, record
+from pt_tools import __version__, errors, options, record, rewards
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -70,7 +70,7 @@ def command_page(name: str, command) -> str:
         out += option_sections(command, ctx)
         out += [".SH EXAMPLES", ".nf", *(escape(e) for e in command.examples), ".fi"]
     out += exit_status()
-    return "\n".join(out + [".SH SEE ALSO", "\\fBpt\\fR(7), \\fBpt\\-record\\fR(5)"]) + "\n"
+    return "\n".join(out + [".SH SEE ALSO", "\\fBpt\\fR(7), \\fBpt\\-record\\fR(5), \\fBpt\\-verifiers\\fR(7)"]) + "\n"
 
 
 def option_sections(command, ctx) -> list[str]:
@@ -100,6 +100,26 @@ def record_page() -> str:
         out += [".TP", f"\\fB{escape(name)}\\fR ({escape(type_)}; written by {escape(writer)})", escape(meaning)]
     return "\n".join(out) + "\n"
 
+
+def verifiers_page() -> str:
+    out = head("pt-verifiers", 7, "how completions are graded: verifiers, judges, rules that combine scores")
+    out += [".SH DESCRIPTION", *paragraphs(GRADING)]
+    names = {}
+    for name, target in rewards.VERIFIERS.items():
+        names.setdefault(target.partition(":")[0], []).append(name)
+    rooms = {", ".join(found): module for module, found in names.items()}
+    for title, module in {**rooms, "user functions": "user", "judge": "judge_modes", "combination": "combine"}.items():
+        text = importlib.import_module(f"pt_tools.rewards.{module}").__doc__
+        out += [f".SH {escape(title.upper())}", ".nf", escape(text.strip()), ".fi"]
+    return "\n".join(out) + "\n"
+
+
+GRADING = """\
+A record names its verifier: an object with a name, or a list of them, with a key where a name occurs twice. Who runs
+pt-score, pt-eval or pt-rlvr can add one to every record with --verifier; only there can it be a function of one's own.
+
+What a completion causes (empty, unparsable, too slow, hostile) scores 0, with the reason in details. What the data, the
+grader or the machine causes is tried once more, then stands in errors: no score, reward null, masked in training."""
 
 PROMISES = """\
 Data goes to stdout or to --out; everything else goes to stderr. A model command prints the directory that it made, so
@@ -133,7 +153,7 @@ def promises_page() -> str:
 
 def pages() -> dict[str, str]:
     out = {f"{name}.1": command_page(name, command) for name, command in commands().items()}
-    return {**out, "pt-record.5": record_page(), "pt.7": promises_page()}
+    return {**out, "pt-record.5": record_page(), "pt-verifiers.7": verifiers_page(), "pt.7": promises_page()}
 
 
 def main():

@@ -187,4 +187,5 @@ def test_readme_runs(examples_dir):
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     lines = [line for line in readme_lines() if not line.startswith("make ")]
     assert len(lines) >= 11
-    run_line("\n".join(lines), examples_dir)
+    with judge_server.serving(lambda body: '{"score": 3}') as server:
+        run_line("\n".join(lines).replace("http://localhost:8000/v1", server.url), examples_dir)
