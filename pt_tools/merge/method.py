@@ -5,7 +5,7 @@ number of threads or shards. For each tensor it runs the method's passes, then `
 
     for number in range(method.passes_for(parameters)):
         state = None
-        for block in blocks:                            # observe in any thread, fold in the order of the blocks
+        for block in blocks that method.select names:   # observe in any thread, fold in the order of the blocks
             state = method.fold(number, state, method.observe(number, block, parameters, stats))
         stats = [*stats, method.finish(number, state, tensor, parameters, stats)]
     for block in blocks:
@@ -36,7 +36,8 @@ class Block:
     """The same part of one tensor in all models: flat fp32 arrays (n,), buffers of the engine that are used again.
 
     `start` is the place of the first entry in the flattened tensor, `name` and `shape` are the whole tensor's,
-    `scratch` is a list of (n,) fp32 buffers to work in, `seed` the run's.
+    `scratch` is a list of (n,) fp32 buffers to work in, `seed` the run's. `apply` may overwrite the models and the base.
+    `kept` is a list for a report, or None: a method that drops entries adds how many each model keeps.
     """
 
     models: list[np.ndarray]
@@ -47,6 +48,7 @@ class Block:
     shape: tuple[int, ...]
     scratch: list[np.ndarray] = field(default_factory=list)
     seed: int = 0
+    kept: list[int] | None = None
 
     @property
     def row_length(self) -> int:
@@ -72,6 +74,10 @@ class Method:
     def passes_for(self, parameters: Parameters) -> int:
         """Passes that these parameters need: a statistic nobody uses is not read for."""
         return self.passes
+
+    def select(self, number: int, count: int, parameters: Parameters, stats: list) -> range:
+        """The blocks (of `count`) that pass `number` reads; with none of them, `finish` gets the state None."""
+        return range(count)
 
     def observe(self, number: int, block: Block, parameters: Parameters, stats: list):
         """What pass `number` needs of one block; must not keep the block's arrays."""
