@@ -1,4 +1,4 @@
-"""Hostile and odd submissions: every verdict as in tests/golden/code, from one thread and from eight, and nothing left."""
+"""Hostile and odd submissions: every verdict as in tests/golden/code, from one thread and eight, and nothing left."""
 
 import os
 import subprocess
@@ -89,8 +89,12 @@ def run(names, tier, folder, threads):
     if any("daemon" in name for name in names):
         time.sleep(4)
     assert canary.state() == canary.before
+    until_nothing_is_left()
+
+
+def until_nothing_is_left():
     deadline = time.monotonic() + 60
-    while left := processes_left():
+    while left := processes_left():  # a launcher that was idle may be about to end
         assert time.monotonic() < deadline, left
         time.sleep(0.05)
 
@@ -103,7 +107,7 @@ def test_there_are_enough_of_each_kind():
 def test_what_is_left_would_be_seen(tier):
     with sandbox.start(sandbox.Limits(), tier):
         assert len(processes_left()) >= 2  # a supervisor and its jail
-    assert processes_left() == []
+    until_nothing_is_left()
 
 
 def test_a_sample(tier, tmp_path):
