@@ -166,7 +166,8 @@ class Launcher:
     def __init__(self, tier):
         self.tier, self.lock = tier, threading.Lock()
         self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        code = f"import sys\nsys.path.insert(0, {str(FOLDER)!r})\nfrom pt_tools.rewards.jail import launcher\nlauncher.main()"
+        code = f"import sys\nsys.path.insert(0, {str(FOLDER)!r})\n"
+        code += "from pt_tools.rewards.jail import launcher\nlauncher.main()"
         python = getattr(sys, "_base_executable", None) or sys.executable
         argv = [python, "-P", "-s", "-S", "-B", "-c", code, tier, str(theirs.fileno())]
         with theirs:  # the fixed seed makes the order of sets, and so the verdict, the same every time

@@ -166,7 +166,7 @@ def bubblewrap_command(package):
 
 
 def landlock(writable):
-    """Only system folders and python can be read, only plain files in `writable` written; no TCP. OSError without it."""
+    """Read only system folders and python, write only plain files in `writable`; no TCP. OSError if it cannot."""
     abi = call("syscall", CREATE_RULESET, None, 0, 1)
     handled = struct.pack("=3Q", FILE_RIGHTS.get(abi, (1 << 16) - 1), 3 if abi >= 4 else 0, 3 if abi >= 6 else 0)
     size = 8 if abi < 4 else 16 if abi < 6 else 24
