@@ -12,10 +12,15 @@ from pt_tools.merge.tensors import Tensor
 
 @dataclass(frozen=True)
 class Source:
-    """One model's part of an output tensor: a stored tensor, or rows of it (`rows[i]` along axis 0, -1 for zeros)."""
+    """One model's part of an output tensor: a stored tensor, or rows of it (`rows[i]` along axis 0, -1 for zeros).
+
+    Where `rows` is -1, the sum of the `fill` sources stands instead, each of its rows times `share` (fp32, one a row).
+    """
 
     tensor: Tensor
     rows: np.ndarray | None = None
+    fill: tuple[Source, ...] = ()
+    share: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
