@@ -45,6 +45,7 @@ $(R)/sft/MANIFEST.json: $(C)/sft.jsonl $(BASE_MANIFEST) $(LEARNED) $(R)/settings
 
 # Preference pairs: samples of the SFT model and of another, several aspects rated, mean; chosen = best, rejected = a
 # random lower one. The larger scales take the published pairs instead (PAIRS=published).
+# `make tulu3 RATERS="--judge http://HOST:8000/v1"` lets a language model rate the four aspects of the paper.
 ifneq ($(PAIRS),published)
 $(R)/pool.sft.jsonl: $(C)/prompts.jsonl $(R)/sft/MANIFEST.json $(R)/settings
 	$(RUN) pt-sample $< -m $(R)/sft -n $(POOL_SFT) --seed $(SEED) $(POOL_FLAGS) -o $@
