@@ -1,0 +1,290 @@
+"""The engine: tensors in blocks, passes, threads, and where a stopped run goes on.
+
+Blocks have a fixed size whatever the number of threads or shards, and what the blocks say is folded in their order, so
+the result does not depend on either. Every thread has its own buffers, a few blocks in all.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from queue import SimpleQueue
+
+import numpy as np
+
+from pt_tools import stop
+from pt_tools.errors import BadModel, Diverged
+from pt_tools.merge import numbers
+from pt_tools.merge.method import Block
+from pt_tools.merge.plan import Item, Plan, Source
+from pt_tools.merge.report import Tally
+from pt_tools.merge.tensors import Files
+from pt_tools.merge.writer import Writer, size_of
+from pt_tools.outdir import digest_of, file_digest
+
+BLOCK = 1 << 18  # entries; random masks depend on it, so it is part of what a method is
+
+
+class _NonFinite(Exception):
+    """A block of an input holds a NaN or an infinity."""
+
+
+def run(plan: Plan, out, scratch, threads: int = 1, force: bool = False, report=None, say=None) -> dict:
+    """Write the plan's tensors as safetensors files into directory `out`; goes on from what `scratch` has of it.
+
+    `report` is called with a row (dict) for every tensor. NaN or infinite numbers in an input are refused
+    (`BadModel`, with their count), results that overflow too (`Diverged`), both unless `force`. Returns bytes,
+    tensors, seconds, what was refused but forced (`nonfinite`: tensor → count) and the sha256 of every file.
+    """
+    began = time.monotonic()
+    merge = _Merge(plan, scratch, threads, force, report)
+    try:
+        if say and merge.writer.position != {"item": 0, "block": 0}:
+            say(f"going on with tensor {merge.writer.position['item'] + 1} of {len(plan.items)}")
+        merge.run()
+        made = merge.writer.publish(out)
+        with ThreadPoolExecutor(threads) as pool:
+            digests = dict(zip(made, pool.map(file_digest, made.values())))
+    finally:
+        merge.close()
+    return {"bytes": sum(map(size_of, plan.items)), "tensors": len(plan.items), "seconds": time.monotonic() - began,
+            "nonfinite": merge.nonfinite, "files": digests}
+
+
+def block_entries(item: Item) -> int:
+    """Entries of a block of this tensor: whole rows where the method wants them."""
+    row = item.shape[-1] if item.shape else 1
+    return max(1, BLOCK // row) * row if item.method.rows and row else BLOCK
+
+
+def count_of(shape: tuple[int, ...]) -> int:
+    count = 1
+    for axis in shape:
+        count *= axis
+    return count
+
+
+def digest(plan: Plan, **more) -> str:
+    """What the output depends on: the plan, the inputs as the file system knows them, the size of blocks."""
+    files, items = {}, []
+    for item in plan.items:
+        for source in _sources(item):
+            if source.tensor.path not in files:
+                stat = os.stat(source.tensor.path)
+                files[source.tensor.path] = [stat.st_size, stat.st_mtime_ns, stat.st_ino]
+        items.append([item.name, item.dtype, item.shape, [_described(source) for source in _sources(item)],
+                      item.base is not None, type(item.method).__qualname__, vars(item.method),
+                      item.parameters.own, item.parameters.shared])
+    return digest_of([items, files, plan.shard_size, plan.metadata, plan.seed, BLOCK, more])
+
+
+def _described(source: Source) -> list:
+    return [vars(source.tensor), None if source.rows is None else source.rows.tolist()]
+
+
+def _sources(item: Item) -> list[Source]:
+    return [*item.sources, *([item.base] if item.base else [])]
+
+
+class Space:
+    """The buffers of one thread, made when first wanted and used for all blocks."""
+
+    def __init__(self):
+        self._buffers: dict[tuple, np.ndarray] = {}
+
+    def array(self, kind: str, index: int, count: int, dtype=np.float32) -> np.ndarray:
+        size = count * np.dtype(dtype).itemsize
+        held = self._buffers.get((kind, index))
+        if held is None or held.nbytes < size:
+            held = self._buffers[kind, index] = np.empty(max(size, BLOCK), np.uint8)
+        return held[:size].view(dtype)
+
+
+class Crew:
+    """Threads that take numbers and give results in the order of the numbers; one thread is the caller itself."""
+
+    def __init__(self, threads: int):
+        self.threads = threads
+        self.pool = ThreadPoolExecutor(threads) if threads > 1 else None
+        self.spaces: SimpleQueue[Space] = SimpleQueue()
+        for _ in range(threads):
+            self.spaces.put(Space())
+
+    def map(self, function, indices):
+        pending: deque = deque()
+        try:
+            for index in indices:
+                stop.check()
+                if self.pool is None:
+                    yield self._call(function, index)
+                    continue
+                pending.append(self.pool.submit(self._call, function, index))
+                if len(pending) > 2 * self.threads:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            for future in pending:
+                future.cancel()
+
+    def _call(self, function, index):
+        space = self.spaces.get()
+        try:
+            return function(space, index)
+        finally:
+            self.spaces.put(space)
+
+    def close(self) -> None:
+        if self.pool:
+            self.pool.shutdown(cancel_futures=True)
+
+
+class _Merge:
+    def __init__(self, plan: Plan, scratch, threads: int, force: bool, report):
+        self.plan, self.force, self.report = plan, force, report
+        self.nonfinite: dict[str, int] = {}
+        self.files, self.crew = Files(), Crew(threads)
+        self.writer = Writer(plan.items, plan.shard_size, plan.metadata,
+                             digest(plan, report=report is not None, force=force), Path(scratch) / "merge")
+
+    def close(self) -> None:
+        self.crew.close()
+        self.writer.close()
+        self.files.close()
+
+    def run(self) -> None:
+        if self.report:
+            for row in self.writer.rows:
+                self.report(row)
+        try:
+            for index in range(self.writer.position["item"], len(self.plan.items)):
+                self._tensor(index)
+        except BaseException:
+            self.crew.close()  # no thread writes any more
+            self.writer.flush()
+            raise
+
+    def _tensor(self, index: int) -> None:
+        item, position = self.plan.items[index], self.writer.position
+        resumed = position["item"] == index
+        tally = Tally(item, wanted=self.report is not None, sums=position.get("sums") if resumed else None)
+        try:
+            stats = self._statistics(item)
+            self._apply(index, stats, position["block"] if resumed else 0, tally)
+        except _NonFinite:
+            raise BadModel(self._refusal(item)) from None
+        if tally.nonfinite:
+            self.nonfinite[item.name] = tally.nonfinite
+        row = tally.row(item) if self.report else None
+        self.writer.finished(index, row)
+        if self.report:
+            self.report(row)
+
+    def _statistics(self, item: Item) -> list:
+        method, stats, count = item.method, [], count_of(item.shape)
+        blocks = -(-count // block_entries(item))
+        for number in range(method.passes_for(item.parameters) if count else 0):
+            state = None
+
+            def observe(space, block):
+                return method.observe(number, self._read(item, space, block)[0], item.parameters, stats)
+
+            for part in self.crew.map(observe, method.select(number, blocks, item.parameters, stats)):
+                state = method.fold(number, state, part)
+            stats = [*stats, method.finish(number, state, item.shape, item.parameters, stats)]
+        return stats
+
+    def _apply(self, index: int, stats: list, first: int, tally: Tally) -> None:
+        item = self.plan.items[index]
+        entries, count, size = block_entries(item), count_of(item.shape), numbers.SIZES[item.dtype]
+        verbatim = getattr(item.method, "verbatim", False) and item.sources[0].tensor.dtype == item.dtype
+        step = self._copy if verbatim else self._compute
+
+        def work(space, block):
+            return step(index, space, block, stats, tally)
+
+        for block, part in enumerate(self.crew.map(work, range(first, -(-count // entries))), first):
+            tally.add(part)
+            self.writer.advance(index, block + 1, min(entries, count - block * entries) * size, sums=tally.sums.tolist())
+
+    def _compute(self, index: int, space: Space, number: int, stats: list, tally: Tally) -> np.ndarray:
+        item = self.plan.items[index]
+        block, bad = self._read(item, space, number)
+        part = tally.observe(block, bad)
+        item.method.apply(block, item.parameters, stats)
+        n = len(block.out)
+        raw = space.array("raw", 0, n * numbers.SIZES[item.dtype], np.uint8)
+        with np.errstate(invalid="ignore"):
+            overflow = numbers.encode(block.out, item.dtype, numbers.view(raw, item.dtype), space.array("scratch", 0, n))
+        if overflow and not self.force:
+            raise Diverged(f"tensor {item.name}: {overflow} results in one block are NaN or too large for {item.dtype}")
+        self.writer.write(index, block.start * numbers.SIZES[item.dtype], raw)
+        return tally.complete(part, block)
+
+    def _copy(self, index: int, space: Space, number: int, stats: list, tally: Tally) -> np.ndarray:
+        item, entries = self.plan.items[index], block_entries(self.plan.items[index])
+        start = number * entries
+        n = min(entries, count_of(item.shape) - start)
+        raw, bad = self._fetch(item.sources[0], space, item, start, n)
+        self.writer.write(index, start * numbers.SIZES[item.dtype], raw)
+        return tally.copied(bad)
+
+    def _read(self, item: Item, space: Space, number: int) -> tuple[Block, list[int]]:
+        """A block of all sources in fp32, and how many numbers of each are not finite."""
+        entries = block_entries(item)
+        start = number * entries
+        n = min(entries, count_of(item.shape) - start)
+        arrays, counts = [], []
+        for place, source in enumerate(_sources(item)):
+            raw, bad = self._fetch(source, space, item, start, n)
+            arrays.append(space.array("model", place, n))
+            numbers.decode(numbers.view(raw, source.tensor.dtype), source.tensor.dtype, arrays[-1])
+            counts.append(bad)
+        base = arrays.pop() if item.base else None
+        scratch = [space.array("scratch", place, n) for place in range(item.method.buffers)]
+        return Block(arrays, base, space.array("out", 0, n), start, item.name, item.shape, scratch, self.plan.seed), counts
+
+    def _fetch(self, source: Source, space: Space, item: Item, start: int, n: int) -> tuple[np.ndarray, int]:
+        """The stored bytes of a block, and how many of its numbers are not finite (an exception unless forced)."""
+        dtype = source.tensor.dtype
+        raw = space.array("raw", 0, n * numbers.SIZES[dtype], np.uint8)
+        if source.rows is None:
+            self.files.read_into(source.tensor, start, n, raw)
+        else:
+            self._gather(source, item, start, raw)
+        bad = numbers.nonfinite(numbers.view(raw, dtype), dtype) if dtype in numbers.FLOATS else 0
+        if bad and not self.force:
+            raise _NonFinite
+        return raw, bad
+
+    def _gather(self, source: Source, item: Item, start: int, raw: np.ndarray) -> None:
+        """Rows by their index, each run of neighbours in one read; -1 gives zeros."""
+        size = numbers.SIZES[source.tensor.dtype]
+        row = count_of(item.shape[1:])
+        end, at = start + len(raw) // size, start
+        rows = source.rows[start // row: -(-end // row)]
+        breaks = np.flatnonzero((np.diff(rows) != 1) | (rows[1:] < 0) | (rows[:-1] < 0)) + 1
+        for first, last in zip([0, *breaks], [*breaks, len(rows)]):
+            stop_at = min(end, (start // row + last) * row)
+            part = raw[(at - start) * size:(stop_at - start) * size]
+            if rows[first] < 0:
+                part[:] = 0
+            else:
+                self.files.read_into(source.tensor, int(rows[first]) * row + at - (start // row + first) * row,
+                                     stop_at - at, part)
+            at = stop_at
+
+    def _refusal(self, item: Item) -> str:
+        """The whole count, once something was found."""
+        found, space = [], Space()
+        self.force, entries, count = True, block_entries(item), count_of(item.shape)
+        for place, source in enumerate(_sources(item)):
+            starts = range(0, count, entries)
+            bad = sum(self._fetch(source, space, item, start, min(entries, count - start))[1] for start in starts)
+            if bad:
+                found.append(f"{bad} in {source.tensor.path}")
+        self.force = False
+        return f"tensor {item.name} has NaN or infinite numbers: " + ", ".join(found)

@@ -1,0 +1,78 @@
+"""Sums: copies, linear merges (soups) and task arithmetic."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pt_tools.merge.method import Block, Method, Parameters
+
+
+class Copy(Method):
+    """One model's tensor as it is; the engine copies the bytes where the format does not change."""
+
+    name = "copy"
+    models = (1, 1)
+    verbatim = True
+
+    def apply(self, block: Block, parameters: Parameters, stats: list) -> None:
+        np.copyto(block.out, block.models[0])
+
+
+def add_weighted(arrays, weights, out: np.ndarray, work: np.ndarray) -> None:
+    """out = Σ w_i x_i in fp32: each product rounded, summed in order from +0, so that no sum is -0."""
+    for index, (weight, array) in enumerate(zip(weights, arrays)):
+        into = work if index else out
+        np.multiply(array, np.float32(weight), out=into)
+        if index:
+            np.add(out, work, out=out)
+    np.add(out, np.float32(0), out=out)
+
+
+def fp32_sum(weights) -> np.float32:
+    """Σ w_i rounded after every addition."""
+    total = np.float32(0)
+    for weight in weights:
+        total += np.float32(weight)
+    return total
+
+
+class Linear(Method):
+    """Σ w_i x_i, divided by Σ w_i if `normalize`: a model soup (arXiv:2203.05482, eq. 1 with equal weights)."""
+
+    name = "linear"
+    own = {"weight": 1.0}
+    shared = {"normalize": True}
+    buffers = 1
+
+    def check(self, parameters: Parameters) -> None:
+        if parameters.shared["normalize"] and not fp32_sum(parameters.weights()):
+            raise ValueError("the weights sum to 0, so they cannot be normalised")
+
+    def apply(self, block: Block, parameters: Parameters, stats: list) -> None:
+        weights = parameters.weights()
+        add_weighted(block.models, weights, block.out, block.scratch[0])
+        total = fp32_sum(weights) if parameters.shared["normalize"] else np.float32(1)
+        if total != 1:
+            np.divide(block.out, total, out=block.out)
+
+
+class TaskArithmetic(Method):
+    """b + λ Σ w_i (x_i - b), the sum divided by Σ w_i if `normalize` (arXiv:2212.04089). λ > 1 extrapolates."""
+
+    name = "task_arithmetic"
+    base = "required"
+    own = {"weight": 1.0}
+    shared = {"lambda": 1.0, "normalize": False}
+    buffers = 1
+
+    def apply(self, block: Block, parameters: Parameters, stats: list) -> None:
+        for model in block.models:
+            np.subtract(model, block.base, out=model)
+        weights = parameters.weights()
+        add_weighted(block.models, weights, block.out, block.scratch[0])
+        total = fp32_sum(weights) if parameters.shared["normalize"] else np.float32(1)
+        if total != 1 and abs(total) >= 1e-8:
+            np.divide(block.out, total, out=block.out)
+        if parameters.shared["lambda"] != 1:
+            np.multiply(block.out, np.float32(parameters.shared["lambda"]), out=block.out)
+        np.add(block.base, block.out, out=block.out)
