@@ -15,12 +15,15 @@ class Source:
     """One model's part of an output tensor: a stored tensor, or rows of it (`rows[i]` along axis 0, -1 for zeros).
 
     Where `rows` is -1, the sum of the `fill` sources stands instead, each of its rows times `share` (fp32, one a row).
+    `delta` is what an adapter changes, and is called for every block after it was read: `delta.add(block, start, rows)`
+    changes in place the fp32 entries (n,) from entry `start` of the (gathered) tensor on. Any thread, any order.
     """
 
     tensor: Tensor
     rows: np.ndarray | None = None
     fill: tuple[Source, ...] = ()
     share: np.ndarray | None = None
+    delta: object | None = None
 
 
 @dataclass(frozen=True)
