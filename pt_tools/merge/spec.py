@@ -47,10 +47,11 @@ class Part:
 
 @dataclass(frozen=True)
 class Slice:
-    """Models that are merged with each other layer by layer."""
+    """Models that are merged with each other layer by layer; `base_layers` are the base's, where ranges are given."""
 
     parts: tuple[Part, ...]
     settings: Settings = field(default_factory=dict)
+    base_layers: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,247 @@
+"""pt-merge: new models out of old ones by weight arithmetic."""
+
+import json
+import re
+from dataclasses import dataclass
+
+from pt_tools import options
+from pt_tools.cli import Command, command
+from pt_tools.errors import Usage
+from pt_tools.options import REQUIRED, opt
+
+SIZES = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+SEVERAL = ("weight", "density")  # flags that take one value for all models, or one for each
+SINGLE = ("lambda_", "t", "eta", "gamma", "epsilon", "select_topk", "normalize", "rescale")
+NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
+
+
+def _method(text: str):
+    """The method's name, or what a YAML file and the models in it are."""
+    if not is_recipe(text):
+        return text, None
+    from pt_tools.merge import mergekit_yaml
+
+    return None, (text, *(_paths(one) for one in mergekit_yaml.read(text).models()))
+
+
+def _model(text: str):
+    from pt_tools.merge import spec
+
+    return None, _paths(spec.ref(text))
+
+
+def _paths(ref):
+    return ref.path if ref.adapter is None else (ref.path, ref.adapter)
+
+
+def is_recipe(text: str) -> bool:
+    return text.endswith((".yml", ".yaml"))
+
+
+@dataclass(frozen=True)
+class Config(options.Common):
+    method: str = opt(REQUIRED, "The method, or a YAML file of mergekit's.", metavar="METHOD|FILE.yml", input=_method,
+                      argument=True)
+    models: tuple = opt((), "Model directories or hub ids, the base first where the method needs one; MODEL+ADAPTER has "
+                        "a LoRA adapter baked in.", metavar="MODEL", multiple=True, input=_model, argument=True)
+    out: str = opt(REQUIRED, "Model directory to make.", short="-o", metavar="DIR", result=False)
+    base: str | None = opt(None, "The base, if it is not the first of the models, or if the method can do without.",
+                           metavar="MODEL", input=_model)
+    weight: tuple = opt((), "Weight: one for all models, or one for each (-w 0.5 0.5, -w 0.5,0.5 or -w 0.5 -w 0.5).",
+                        short="-w", metavar="W", multiple=True)
+    density: tuple = opt((), "Share of every task vector that is kept: one for all models, or one for each.", metavar="D",
+                         multiple=True)
+    lambda_: float | None = opt(None, "Factor of the merged task vector; above 1 it extrapolates.")
+    normalize: bool | None = opt(None, "Divide by the sum of the weights.")
+    rescale: str | None = opt(None, "After dropping: divide by the density, keep the L1 norm, or neither.",
+                              choices=("inverse", "l1", "none"))
+    t: float | None = opt(None, "Place between the two models, 0 to 1.")
+    eta: float | None = opt(None, "Place between the base and the model, or the merged models.")
+    gamma: float | None = opt(None, "Share of the largest entries that is dropped.")
+    epsilon: float | None = opt(None, "Spread of the keep probabilities (della), or the smallest change (ram).")
+    select_topk: float | None = opt(None, "Share of the entries of largest variance that is merged.")
+    param: tuple = opt((), "Any parameter, for tensors whose name contains FILTER only if one is given. VALUE is a number, "
+                       "true or false, or a gradient over the layers as [0,0.5,1]; with commas outside brackets, one for "
+                       "each model.", metavar="[FILTER:]NAME=VALUE", multiple=True)
+    layers: tuple = opt((), "passthrough: layers A up to but not B of a model; several are stacked in this order.",
+                        metavar="MODEL:A-B", multiple=True)
+    dtype: str = opt("auto", "Number format of the output; auto is the base's or first model's. Arithmetic is float32.",
+                     choices=("auto", "float32", "bfloat16", "float16"))
+    tokenizer_from: str | None = opt(None, "Whose tokenizer, chat template and generation settings go out: base, one of the "
+                                     "models, or union (the base's with the others' added tokens) [default: the base's or "
+                                     "first model's; of different vocabularies the one that has all tokens].",
+                                     metavar="MODEL|base|union")
+    pad_to_multiple_of: int | None = opt(None, "Pad the embedding's rows to a multiple of this.", least=1)
+    chat_template: str | None = opt(None, "Jinja file to use as the chat template instead of the model's own.",
+                                    metavar="FILE", input=True)
+    shard_size: str = opt("5GB", "Largest size of one weight file: bytes, or with KB, MB, GB.", metavar="SIZE")
+    seed: int = opt(0, "Seed of everything random.", least=0)
+    force: bool = opt(False, "Merge although inputs have NaN or infinite numbers.")
+    threads: int = opt(0, "CPU threads; 0 is all cores. The result is the same for any number.", least=0, result=False)
+    report: str | None = opt(None, "Write a line for every tensor: cosines, norms, kept share, sign conflicts.",
+                             metavar="FILE", result=False)
+    dry_run: bool = opt(False, "Print what would be done as JSON: bytes, tensors, memory, parameters. Nothing is written.",
+                        result=False)
+    resume: str = opt("auto", "Whether to go on from an earlier run's finished blocks.", choices=("auto", "must", "never"),
+                      result=False)
+    work: str | None = opt(None, "Put scratch below this directory.", metavar="DIR", result=False)
+
+
+EXAMPLES = [
+    "pt-merge linear sft/ dpo/ -w 0.3 0.7 -o mean/",
+    "pt-merge ties base/ sft/ dpo/ -w 0.5 0.5 --density 0.5 -o ties/",
+    "pt-merge task_arithmetic sft/ dpo/ --lambda 1.5 -o further/",
+    "pt-merge slerp sft/ dpo/ --param 'self_attn:t=[0,0.5,1]' --param t=0.5 -o between/",
+    "pt-merge passthrough --layers sft/:0-2 --layers dpo/:1-2 -o deeper/",
+    "pt-merge merge.yml -o merged/ --dry-run",
+]
+
+
+class _Merge(Command):
+    """A command whose -w and --density take all the numbers that follow: -w 0.5 0.5."""
+
+    def parse_args(self, ctx, args):
+        return super().parse_args(ctx, joined(args))
+
+
+def joined(args: list[str]) -> list[str]:
+    """Numbers after -w, --weight or --density as one value with commas."""
+    out, open_ = [], False
+    for arg in args:
+        if open_ and NUMBER.fullmatch(arg) and out[-1] not in ("-w", "--weight", "--density"):
+            out[-1] += f",{arg}"
+            continue
+        if not (out and open_ and out[-1] in ("-w", "--weight", "--density")):
+            open_ = arg in ("-w", "--weight", "--density")
+        out.append(arg)
+    return out
+
+
+@command("pt-merge", Config, reads="models", writes="model", examples=EXAMPLES, cls=_Merge)
+def main(cfg, job):
+    """Make a model out of models by arithmetic on their weights.
+
+    METHOD is linear, task_arithmetic, ties, dare_linear, dare_ties, della, della_linear, breadcrumbs, breadcrumbs_ties,
+    sce, slerp, nuslerp, multislerp, karcher, model_stock, wise_ft, warp, nearswap, ram, ramplus_tl or passthrough; or a
+    YAML file of mergekit's stands for method, models and parameters.
+
+    Tensors are matched by name and read in blocks, so that memory does not grow with the models; arithmetic is in
+    float32 and rounds once. A tensor that only some models have, another shape or unequal integers are refused; so are
+    quantised and pickled weights, NaN and infinities. The first model's (or base's) config.json goes out.
+    """
+    from pt_tools.merge import run
+
+    run.main(cfg, job, _spec(cfg), shard_size(cfg.shard_size))
+
+
+def shard_size(text: str) -> int:
+    match = re.fullmatch(r"(\d+)\s*([KMGT]B)?", text.strip(), re.IGNORECASE)
+    if not match or not int(match[1]):
+        raise Usage(f"--shard-size {text}: expected bytes, or a number with KB, MB, GB or TB")
+    return int(match[1]) * SIZES[(match[2] or "").upper()]
+
+
+def _spec(cfg):
+    """What is asked for, from flags or from the YAML file."""
+    from dataclasses import replace
+
+    from pt_tools.merge import methods, mergekit_yaml
+
+    template = _template(cfg.chat_template)
+    if is_recipe(cfg.method):
+        why = f"is of no use with {cfg.method}, which says it all"
+        options.refuse_unused(cfg, ("models", "base", *SEVERAL, *SINGLE, "param", "layers"), why)
+        spec = mergekit_yaml.read(cfg.method)
+    else:
+        spec = _from_flags(cfg, methods.get(cfg.method))
+    changes = {"dtype": None if cfg.dtype == "auto" else cfg.dtype, "tokenizer": cfg.tokenizer_from,
+               "pad_to_multiple_of": cfg.pad_to_multiple_of, "chat_template": template}
+    return replace(spec, **{name: value for name, value in changes.items() if value is not None})
+
+
+def _template(path: str | None) -> str | None:
+    if path is None:
+        return None
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read()
+    except (OSError, UnicodeDecodeError) as error:
+        raise Usage(f"cannot read the chat template: {error}", path) from None
+
+
+def _from_flags(cfg, method):
+    from pt_tools.merge.spec import Part, Slice, Spec, ref
+
+    refs = [ref(text) for text in cfg.models]
+    base = ref(cfg.base) if cfg.base else None
+    if base is None and method.base == "required" and refs:
+        base, *refs = refs
+    if base is not None and method.base == "none":
+        raise Usage(f"--base is of no use with {cfg.method}, which has no base")
+    for name in (*SEVERAL, *SINGLE):
+        if getattr(cfg, name) not in (None, ()) and name.rstrip("_") not in {*method.own, *method.shared}:
+            raise Usage(f"{options.flag(name)} is of no use with {cfg.method}")
+    if cfg.layers:
+        if cfg.method != "passthrough":
+            raise Usage(f"--layers is of use only with passthrough, not {cfg.method}")
+        if refs:
+            raise Usage("--layers names the models itself; leave out MODEL")
+        slices = tuple(Slice((Part(*_layers(text)),)) for text in cfg.layers)
+        return Spec(cfg.method, slices, settings=_settings(cfg, method, 1)[1])
+    if not refs:
+        raise Usage(f"{cfg.method} needs models; see pt-merge --help")
+    own, shared = _settings(cfg, method, len(refs))
+    return Spec(cfg.method, (Slice(tuple(Part(one, None, settings) for one, settings in zip(refs, own))),), base, shared)
+
+
+def _layers(text: str):
+    from pt_tools.merge.spec import ref
+
+    match = re.fullmatch(r"(.+):(\d+)-(\d+)", text)
+    if not match or int(match[2]) >= int(match[3]):
+        raise Usage(f"--layers {text}: expected MODEL:A-B with A below B")
+    return ref(match[1]), (int(match[2]), int(match[3]))
+
+
+def _settings(cfg, method, count: int):
+    """Settings of every model, and of the merge. Those with a filter win over those without."""
+    entries = [(text, *_param(text)) for text in cfg.param]
+    for name in (*SEVERAL, *SINGLE):
+        value = getattr(cfg, name)
+        if value not in (None, ()):
+            key = name.rstrip("_")
+            entries.append((f"{options.flag(name)}", "", key, [_number(v, options.flag(name)) for one in value for v in one.split(",")]
+                            if name in SEVERAL else [value]))
+    own, shared = [{} for _ in range(count)], {}
+    for text, fits, name, values in sorted(entries, key=lambda entry: entry[1] == ""):
+        if len(values) == 1:
+            shared[name] = (*shared.get(name, ()), (fits, values[0]))
+        elif name not in method.own:
+            raise Usage(f"{text}: {cfg.method} has one {name} for all models")
+        elif len(values) != count:
+            raise Usage(f"{text}: {len(values)} values for {count} models")
+        else:
+            for settings, value in zip(own, values):
+                settings[name] = (*settings.get(name, ()), (fits, value))
+    return own, shared
+
+
+def _param(text: str):
+    head, equals, tail = text.partition("=")
+    fits, colon, name = head.rpartition(":")
+    if not equals or not name or not tail:
+        raise Usage(f"--param {text}: expected [FILTER:]NAME=VALUE")
+    return fits, name, [_value(one, f"--param {text}") for one in re.findall(r"\[[^\]]*\]|[^,]+", tail)]
+
+
+def _value(text: str, where: str):
+    if text.startswith("["):
+        return tuple(_number(one, where) for one in text.strip("[]").split(","))
+    return {"true": True, "false": False, "inverse": "inverse", "l1": "l1", "none": "none"}.get(text) if text.isalnum() and not \
+        text[0].isdigit() else _number(text, where)
+
+
+def _number(text: str, where: str):
+    if not NUMBER.fullmatch(text.strip()):
+        raise Usage(f"{where}: {text!r} is not a number")
+    return json.loads(text) if text.strip().isdigit() else float(text)
