@@ -82,7 +82,8 @@ def digest(plan: Plan, **more) -> str:
 
 
 def _described(source: Source) -> list:
-    return [vars(source.tensor), None if source.rows is None else source.rows.tolist()]
+    return [vars(source.tensor), None if source.rows is None else source.rows.tolist(),
+            None if source.delta is None else source.delta.identity()]
 
 
 def _sources(item: Item) -> list[Source]:
@@ -200,7 +201,8 @@ class _Merge:
     def _apply(self, index: int, stats: list, first: int, tally: Tally) -> None:
         item = self.plan.items[index]
         entries, count, size = block_entries(item), count_of(item.shape), numbers.SIZES[item.dtype]
-        verbatim = getattr(item.method, "verbatim", False) and item.sources[0].tensor.dtype == item.dtype
+        source = item.sources[0]
+        verbatim = getattr(item.method, "verbatim", False) and source.tensor.dtype == item.dtype and not source.delta
         step = self._copy if verbatim else self._compute
 
         def work(space, block):
@@ -242,6 +244,8 @@ class _Merge:
             raw, bad = self._fetch(source, space, item, start, n)
             arrays.append(space.array("model", place, n))
             numbers.decode(numbers.view(raw, source.tensor.dtype), source.tensor.dtype, arrays[-1])
+            if source.delta is not None:
+                source.delta.add(arrays[-1], start, source.rows)
             counts.append(bad)
         base = arrays.pop() if item.base else None
         scratch = [space.array("scratch", place, n) for place in range(item.method.buffers)]
