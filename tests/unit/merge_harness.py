@@ -1,5 +1,7 @@
 """Runs a method over arrays as the engine does, with any size of blocks, in any order of computing them."""
 
+from unittest.mock import patch
+
 import numpy as np
 
 from pt_tools.merge.method import Block, Parameters
@@ -14,11 +16,17 @@ def parameters(method, count, own=None, **shared):
 
 def run(method, models, base=None, given=None, size=4096, seed=0, name="w"):
     """The merged tensor in fp32. Blocks are computed last to first, folded first to last."""
+    with patch("pt_tools.merge.engine.BLOCK", size):
+        return _run(method, models, base, given, size, seed, name)
+
+
+def _run(method, models, base, given, size, seed, name):
     models = [np.asarray(model, np.float32) for model in models]
     given = given or parameters(method, len(models))
     shape = models[0].shape
     if method.rows:
-        size = max(1, size // shape[-1]) * shape[-1]
+        row = shape[-1] if shape else 1
+        size = max(1, size // row) * row
     flat = [model.reshape(-1) for model in models]
     flat_base = None if base is None else np.asarray(base, np.float32).reshape(-1)
     out = np.full(flat[0].size, np.nan, np.float32)
@@ -32,9 +40,10 @@ def run(method, models, base=None, given=None, size=4096, seed=0, name="w"):
     method.check(given)
     starts, stats = range(0, out.size, size), []
     for number in range(method.passes_for(given)):
-        partials = {start: method.observe(number, block(start), given, stats) for start in reversed(starts)}
+        chosen = [starts[place] for place in method.select(number, len(starts), given, stats)]
+        partials = {start: method.observe(number, block(start), given, stats) for start in reversed(chosen)}
         state = None
-        for start in starts:
+        for start in chosen:
             state = method.fold(number, state, partials[start])
         stats = [*stats, method.finish(number, state, shape, given, stats)]
     for start in reversed(starts):
