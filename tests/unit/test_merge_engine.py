@@ -1,0 +1,279 @@
+"""Merging as a whole: against naive twins, whatever threads and shards, after kills, with bad inputs."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from pt_tools import stop
+from pt_tools.errors import BadModel, Diverged, Stopped
+from pt_tools.merge import engine, writer
+from pt_tools.merge.magnitude import DareLinear, DareTies, Ties
+from pt_tools.merge.method import Parameters
+from pt_tools.merge.plan import Item, Plan, Source
+from pt_tools.merge.simple import Copy, Linear, TaskArithmetic
+from pt_tools.merge.sphere import NuSlerp, Slerp
+from pt_tools.merge.tensors import Checkpoint
+
+SHAPES = {"embed": (900, 700), "norm": (700,), "empty": (0, 4), "scalar": (), "mlp": (700, 401)}
+
+
+def models(path, count=3, dtype=torch.bfloat16, noise=0.02):
+    """`count` fine-tunes of one base, the base last."""
+    torch.manual_seed(7)
+    base = {name: torch.randn(shape) for name, shape in SHAPES.items()}
+    tensors = [{name: (t + noise * torch.randn(t.shape) * (i < count - 1)).to(dtype) for name, t in base.items()}
+               for i in range(count)]
+    for i, one in enumerate(tensors):
+        save_file(one, path / f"m{i}.safetensors")
+    return tensors, [Checkpoint(path / f"m{i}.safetensors") for i in range(count)]
+
+
+def plan_of(checkpoints, method, own, shared, dtype="BF16", base=True, **more):
+    parameters = Parameters(tuple(own), shared)
+    method.check(parameters)
+    last = checkpoints[-1]
+    items = [Item(name, dtype, t.shape, tuple(Source(c.tensors[name]) for c in checkpoints[:len(own)]),
+                  Source(last.tensors[name]) if base else None, parameters, method) for name, t in last.tensors.items()]
+    return Plan(items, **more)
+
+
+def merged(tmp_path, plan, **more):
+    out = tmp_path / f"out{random.random()}"
+    engine.run(plan, out, tmp_path / f"scratch{random.random()}", **more)
+    tensors = {}
+    for file in out.glob("*.safetensors"):
+        tensors |= load_file(file)
+    return tensors
+
+
+def election(deltas, weights):
+    """Sum and divisor over the entries that have the sign of the weighted sum."""
+    weighted = [w * d for w, d in zip(weights, deltas)]
+    sign = torch.where(sum(weighted, torch.zeros(())) >= 0, 1.0, -1.0)
+    agree = [torch.sign(d) == sign for d in weighted]
+    total = sum((d * a for d, a in zip(weighted, agree)), torch.zeros(()))
+    return total, sum((w * a.float() for w, a in zip(weights, agree)), torch.zeros(()))
+
+
+def trimmed(delta, density):
+    """The k largest magnitudes; a stable sort puts equal ones in index order."""
+    flat = delta.flatten()
+    keep = torch.sort(flat.abs(), descending=True, stable=True).indices[:int(density * flat.numel())]
+    out = torch.zeros_like(flat)
+    out[keep] = flat[keep]
+    return out.view(delta.shape)
+
+
+def test_linear_is_the_weighted_mean_rounded_once(tmp_path):
+    tensors, checkpoints = models(tmp_path)
+    w = torch.tensor([0.3, 0.9])
+    out = merged(tmp_path, plan_of(checkpoints, Linear(), [{"weight": 0.3}, {"weight": 0.9}], {"normalize": True}, base=False))
+    for name, got in out.items():
+        want = (w[0] * tensors[0][name].float() + w[1] * tensors[1][name].float()) / (w[0] + w[1])
+        assert torch.equal(got, want.bfloat16()), name
+    assert out.keys() == SHAPES.keys()
+
+
+def test_task_arithmetic(tmp_path):
+    tensors, checkpoints = models(tmp_path)
+    out = merged(tmp_path, plan_of(checkpoints, TaskArithmetic(), [{"weight": 0.3}, {"weight": 0.9}],
+                                   {"lambda": 1.5, "normalize": False}, "F32"))
+    for name, got in out.items():
+        a, b, base = (t[name].float() for t in tensors)
+        want = base + torch.tensor(1.5) * (torch.tensor(0.3) * (a - base) + torch.tensor(0.9) * (b - base))
+        assert torch.equal(got, want), name
+
+
+@pytest.mark.parametrize("dtype,noise", [(torch.bfloat16, 0.02), (torch.float32, 0.02), (torch.float32, 0.0), (torch.float16, 9.0)])
+@pytest.mark.parametrize("weights,normalize", [((0.3, 0.9), True), ((0.5, -0.5), True), ((1.0, 0.4), False)])
+def test_ties_keeps_exactly_k_and_elects_signs(tmp_path, dtype, noise, weights, normalize):
+    tensors, checkpoints = models(tmp_path, dtype=dtype, noise=noise)
+    own = [{"weight": weights[0], "density": 0.5}, {"weight": weights[1], "density": 0.1}]
+    out = merged(tmp_path, plan_of(checkpoints, Ties(), own, {"lambda": 1.0, "normalize": normalize}, "F32"), threads=2)
+    for name, got in out.items():
+        a, b, base = (t[name].float() for t in tensors)
+        total, divisor = election([trimmed(a - base, 0.5), trimmed(b - base, 0.1)], [torch.tensor(w) for w in weights])
+        divisor = torch.where(divisor.abs() < 1e-8, 1.0, divisor) if normalize else 1.0
+        assert torch.equal(got, base + total / divisor), name
+
+
+def test_slerp_and_nuslerp(tmp_path):
+    tensors, checkpoints = models(tmp_path, noise=2.0)
+    slerp = merged(tmp_path, plan_of(checkpoints, Slerp(), [{}, {}], {"t": 0.3}, "F32", base=False))
+    nuslerp = merged(tmp_path, plan_of(checkpoints, NuSlerp(), [{"weight": 1.0}, {"weight": 3.0}], {}, "F32"))
+
+    def arc(a, b, t):
+        cosine = (a.flatten() @ b.flatten() / (a.norm() * b.norm())).clamp(-1, 1)
+        angle = torch.acos(cosine)
+        if cosine.abs() > 0.9995:
+            return (1 - t) * a + t * b
+        return torch.sin((1 - t) * angle) / torch.sin(angle) * a + torch.sin(t * angle) / torch.sin(angle) * b
+
+    for name in slerp.keys() - {"empty"}:
+        a, b, base = (t[name].double() for t in tensors)
+        assert torch.allclose(slerp[name].double(), arc(a, b, 0.3), rtol=1e-5, atol=1e-5), name
+        assert torch.allclose(nuslerp[name].double(), base + arc(a - base, b - base, 0.75), rtol=1e-5, atol=1e-5), name
+
+
+@pytest.mark.parametrize("rescale", ["inverse", "l1", "none"])
+def test_dare_keeps_its_share_and_rescales(tmp_path, rescale):
+    tensors, checkpoints = models(tmp_path, count=2, dtype=torch.float32)
+    shared = {"lambda": 1.0, "normalize": False, "rescale": rescale}
+    out = merged(tmp_path, plan_of(checkpoints, DareLinear(), [{"weight": 1.0, "density": 0.25}], shared, "F32", seed=3))
+    delta, got = tensors[0]["embed"] - tensors[1]["embed"], out["embed"] - tensors[1]["embed"]
+    kept = got != 0
+    assert abs(kept.float().mean() - 0.25) < 0.003
+    factor = {"inverse": 4.0, "none": 1.0, "l1": float(delta.abs().sum() / delta[kept].abs().sum())}[rescale]
+    assert torch.allclose(got[kept], factor * delta[kept], atol=1e-5)
+    assert abs(factor - {"inverse": 4, "none": 1, "l1": 4}[rescale]) < 0.1
+
+
+def test_dare_masks_are_of_the_seed_the_tensor_and_the_model(tmp_path):
+    _, checkpoints = models(tmp_path)
+    shared = {"lambda": 1.0, "normalize": False, "rescale": "inverse"}
+    one, two, other = (merged(tmp_path, plan_of([checkpoints[0], checkpoints[0], checkpoints[2]], DareLinear(), own, shared,
+                                                "F32", seed=seed))["embed"]
+                       for own, seed in (([{"weight": 1.0, "density": 0.5}] * 2, 1), ([{"weight": 1.0, "density": 0.5}] * 2, 2),
+                                         ([{"weight": 1.0, "density": 0.5}, {"weight": 0.0, "density": 0.5}], 1)))
+    assert not torch.equal(one, two) and not torch.equal(one, other)
+
+
+CASES = [(Linear(), {"weight": 0.5}, {"normalize": True}), (Slerp(), {}, {"t": 0.3}),
+         (Ties(), {"weight": 0.5, "density": 0.3}, {"lambda": 1.0, "normalize": True}),
+         (DareTies(), {"weight": 0.5, "density": 0.3}, {"lambda": 1.0, "normalize": False, "rescale": "l1"})]
+
+
+@pytest.mark.parametrize("method,own,shared", CASES, ids=lambda value: getattr(value, "name", ""))
+def test_bytes_do_not_depend_on_threads_shards_or_order(tmp_path, method, own, shared):
+    _, checkpoints = models(tmp_path, noise=1.0)
+    want = merged(tmp_path, plan_of(checkpoints, method, [own] * 2, shared))
+    for threads, shard_size in ((2, 5_000_000_000), (5, 600_000), (1, 1)):
+        plan = plan_of(checkpoints, method, [own] * 2, shared, shard_size=shard_size)
+        got = merged(tmp_path, Plan(plan.items[::-1], shard_size), threads=threads)
+        assert got.keys() == want.keys()
+        assert all(torch.equal(got[name], want[name]) for name in want)
+
+
+def test_a_copy_keeps_every_bit(tmp_path):
+    raw = {"n": torch.arange(7), "b": torch.tensor([True, False, True]), "f": torch.randn(5, dtype=torch.float64)}
+    save_file(raw, tmp_path / "m.safetensors")
+    tensors = Checkpoint(tmp_path / "m.safetensors").tensors.values()
+    out = merged(tmp_path, Plan([Item(t.name, t.dtype, t.shape, (Source(t),), None, Parameters(), Copy()) for t in tensors]))
+    assert out.keys() == raw.keys()
+    assert all(out[name].dtype == raw[name].dtype and torch.equal(out[name], raw[name]) for name in raw)
+
+
+def test_rows_are_gathered_in_runs(tmp_path):
+    raw = torch.randn(3000, 401)
+    save_file({"e": raw}, tmp_path / "m.safetensors")
+    tensor = Checkpoint(tmp_path / "m.safetensors").tensors["e"]
+    rows = np.concatenate([np.arange(1500), np.random.default_rng(1).permutation(3000), [-1, -1, 2999, -1, 0]])
+    parameters = Parameters(({"weight": 1.0},), {"normalize": True})
+    out = merged(tmp_path, Plan([Item("e", "F32", (len(rows), 401), (Source(tensor, rows),), None, parameters, Linear())]))
+    assert torch.equal(out["e"], torch.where(torch.tensor(rows)[:, None] < 0, 0.0, raw[torch.tensor(rows)]))
+
+
+def test_nan_and_infinity_are_counted_and_refused(tmp_path):
+    tensors, checkpoints = models(tmp_path)
+    tensors[1]["mlp"].view(-1)[[3, 270_000, 280_000]] = torch.tensor([float("nan"), float("inf"), -float("inf")]).bfloat16()
+    save_file(tensors[1], tmp_path / "m1.safetensors")
+    plan = plan_of(checkpoints, Linear(), [{"weight": 0.5}] * 2, {"normalize": True}, base=False)
+    with pytest.raises(BadModel, match="tensor mlp has NaN or infinite numbers: 3 in .*m1.safetensors"):
+        engine.run(plan, tmp_path / "out", tmp_path / "scratch")
+    done = engine.run(plan, tmp_path / "out", tmp_path / "scratch", force=True)
+    assert done["nonfinite"] == {"mlp": 3}
+    assert load_file(tmp_path / "out/model.safetensors")["mlp"].isfinite().logical_not().sum() == 3
+
+
+def test_a_result_too_large_for_its_format_is_refused(tmp_path):
+    save_file({"x": torch.full((4,), 60000.0)}, tmp_path / "m.safetensors")
+    plan = plan_of([Checkpoint(tmp_path / "m.safetensors")] * 2, Linear(), [{"weight": 1.0}] * 2, {"normalize": False}, "F16",
+                   base=False)
+    with pytest.raises(Diverged, match="tensor x: 4 results"):
+        engine.run(plan, tmp_path / "out", tmp_path / "scratch")
+
+
+def test_the_report(tmp_path):
+    tensors, checkpoints = models(tmp_path)
+    rows = []
+    own = [{"weight": 0.5, "density": 0.25}] * 2
+    engine.run(plan_of(checkpoints, Ties(), own, {"lambda": 1.0, "normalize": True}), tmp_path / "o", tmp_path / "s",
+               report=rows.append)
+    row = next(row for row in rows if row["tensor"] == "mlp")
+    a, b, base = (t["mlp"].double() for t in tensors)
+    assert row["kept"] == pytest.approx([0.25, 0.25], abs=1e-5)
+    assert row["delta_norm"] == pytest.approx([float((a - base).norm()), float((b - base).norm())], rel=1e-5)
+    assert row["cosine_to_base"][0] == pytest.approx(float((a * base).sum() / a.norm() / base.norm()), rel=1e-5)
+    assert row["sign_conflicts"] == pytest.approx(float(((a - base) * (b - base) < 0).double().mean()), abs=1e-9)
+    json.dumps(rows)
+
+
+def test_a_stopped_run_goes_on_and_reports_everything_once(tmp_path, monkeypatch):
+    _, checkpoints = models(tmp_path)
+    plan = plan_of(checkpoints, Linear(), [{"weight": 0.5}] * 2, {"normalize": True})
+    want = []
+    engine.run(plan, tmp_path / "want", tmp_path / "s0", report=want.append)
+    rows, calls = [], iter(range(1000))
+    monkeypatch.setattr(stop, "check", lambda: (_ for _ in ()).throw(Stopped("stop")) if next(calls) == 4 else None)
+    with pytest.raises(Stopped):
+        engine.run(plan, tmp_path / "out", tmp_path / "s1", report=rows.append)
+    said, again = [], []
+    engine.run(plan, tmp_path / "out", tmp_path / "s1", report=again.append, say=said.append)
+    assert said and again == want
+    assert (tmp_path / "out/model.safetensors").read_bytes() == (tmp_path / "want/model.safetensors").read_bytes()
+
+
+KILLED = """
+import sys, time
+sys.path.insert(0, {tests!r})
+from pathlib import Path
+from pt_tools.merge import engine, writer
+from pt_tools.merge.tensors import Checkpoint
+import test_merge_engine as t
+writer.SYNC_BYTES, engine.BLOCK = 1 << 14, 1 << 12
+path = Path({path!r})
+plan = t.plan_of([Checkpoint(path / f"m{{i}}.safetensors") for i in range(3)], t.Ties(),
+                 [{{"weight": 0.5, "density": 0.3}}] * 2, {{"lambda": 1.0, "normalize": True}})
+print("ready", flush=True)
+engine.run(plan, path / "out", path / "scratch", threads=2, say=lambda line: print(line, flush=True))
+print("done", flush=True)
+"""
+
+
+@pytest.mark.parametrize("kills", [4, pytest.param(200, marks=pytest.mark.slow)])
+def test_kills_at_any_moment_leave_what_a_next_run_finishes(tmp_path, kills):
+    models(tmp_path, noise=1.0)
+    code = KILLED.format(tests=os.path.dirname(__file__), path=str(tmp_path))
+
+    def start():
+        process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+        assert process.stdout.readline() == "ready\n"
+        return process
+
+    process, began = start(), time.monotonic()
+    assert process.communicate()[0].endswith("done\n")
+    took, want = time.monotonic() - began, (tmp_path / "out/model.safetensors").read_bytes()
+    resumed, draw = 0, random.Random(kills)
+    for _ in range(kills):
+        (tmp_path / "out/model.safetensors").unlink(missing_ok=True)
+        process = start()
+        time.sleep(draw.random() * took)
+        process.send_signal(signal.SIGKILL)
+        resumed += "going on" in process.communicate()[0]
+        if draw.random() < 0.3:
+            process = start()
+            resumed += "going on" in process.communicate()[0]
+            assert (tmp_path / "out/model.safetensors").read_bytes() == want
+            (tmp_path / "scratch/merge/journal").unlink()
+    start().communicate()
+    assert (tmp_path / "out/model.safetensors").read_bytes() == want
+    assert resumed
