@@ -1,7 +1,10 @@
-"""The `constraints` verifier: instructions of the IFEval family (Zhou et al., 2023, arXiv:2311.07911).
+"""The `constraints` verifier: instructions of the IFEval family.
 
     {"name": "constraints", "instruction_id_list": […], "kwargs": [{…}, …],
      optional: "mode": "strict" | "loose", "fail_closed": true | false}
+
+Known are the 25 ids of IFEval (Zhou et al., 2023, arXiv:2311.07911) and two of Tulu 3's own (`instructions.py`), the 29
+of IF-RLVR and 56 of IFBench (Pyatkin et al., 2025, arXiv:2507.02833; `instructions_more.py`).
 
 Score 1 if every instruction is followed, else 0; the detail is the list of booleans, one an instruction. `strict` (the
 default) looks at the text as it is; `loose` accepts an instruction if it holds for the text without its first line, its

@@ -116,18 +116,7 @@ _CONTRACTED = re.compile(
 def tokens(response):
     """The words and marks of a text: a clitic is a word ("Do n't"), quotation marks are `` and '', and the full stop
     at the end of a sentence stands alone."""
-    return [token for piece in _pieces(response) for token in _treebank(piece)]
-
-
-def _pieces(response):
-    """The text cut at the ends of its sentences, closing quotes and brackets with the sentence before."""
-    start = 0
-    for _, (following, stop) in english._boundaries(response):
-        closed = english._CLOSED.match(response, following, stop)
-        cut = closed.end() if closed else following
-        yield response[start:cut].strip()
-        start = cut
-    yield response[start:].strip()
+    return [token for sentence in english.split(response) for token in _treebank(sentence)]
 
 
 def _treebank(sentence):

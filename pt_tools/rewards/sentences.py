@@ -54,21 +54,25 @@ _NUMBER = re.compile(r"-?[.,]?\d[\d,.-]*\.?")
 
 def count(text):
     """The number of sentences of `text`."""
-    number, start, skipped = 0, 0, 0
-    for end, following in [*_boundaries(text), (len(text.rstrip()), None)]:
-        start += skipped  # closing quotes and brackets belong to the sentence before
-        closed = following is not None and _CLOSED.match(text, following[0], following[1])
-        number += bool(closed) or start < end
-        if following is not None:
-            start, skipped = following[0], closed.end() - following[0] if closed else 0
-    return number
+    return len(split(text))
 
 
-def _boundaries(text):
-    """[(end of a sentence, (start, end) of the next one)]."""
-    found = [(end.end(), end.start("next") if end["next"] else end.end()) for end in _candidates(text)]
-    ends = [end for end, _ in found[1:]] + [len(text.rstrip())]
-    return [(end, (start, stop)) for (end, start), stop in zip(found, ends)]
+def split(text):
+    """The sentences of `text` in order, none empty; closing quotes and brackets belong to the sentence before them."""
+    found, start = [], 0
+    for opening, stop in _openings(text):
+        closed = _CLOSED.match(text, opening, stop)
+        cut = closed.end() if closed else opening
+        found.append(text[start:cut].strip())
+        start = cut
+    return [sentence for sentence in (*found, text[start:].strip()) if sentence]
+
+
+def _openings(text):
+    """[(start of a sentence, its end without what closes it)] of all but the first one."""
+    found = list(_candidates(text))
+    starts = [end.start("next") if end["next"] else end.end() for end in found]
+    return zip(starts, [*(end.end() for end in found[1:]), len(text.rstrip())])
 
 
 def _candidates(text):

@@ -182,6 +182,8 @@ CAPITALS = {
 
 def test_sentences_and_capital_words():
     assert {text: sentences.count(text) for text in COUNTS} == COUNTS
+    quoted = sentences.split(' He said "Go." Then he left. (It rained.)  No')
+    assert quoted == ['He said "Go."', "Then he left.", "(It rained.)", "No"]
     assert {text: sentences.capital_words(text) for text in CAPITALS} == CAPITALS
 
 
