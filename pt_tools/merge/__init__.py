@@ -1,35 +1,25 @@
 """Weight arithmetic on safetensors directories: streaming, by tensor name, without torch."""
 
 METHODS = {
-    "linear": "simple:Linear",
-    "task_arithmetic": "simple:TaskArithmetic",
-    "slerp": "sphere:Slerp",
-    "nuslerp": "geometry:NuSlerp",
-    "multislerp": "geometry:MultiSlerp",
-    "karcher": "geometry:Karcher",
-    "model_stock": "geometry:ModelStock",
-    "warp": "geometry:Warp",
-    "ties": "magnitude:Ties",
-    "dare_linear": "magnitude:DareLinear",
-    "dare_ties": "magnitude:DareTies",
-    "della_linear": "sparse:DellaLinear",
-    "della": "sparse:Della",
-    "breadcrumbs": "sparse:Breadcrumbs",
-    "breadcrumbs_ties": "sparse:BreadcrumbsTies",
-    "sce": "consensus:Sce",
-    "ram": "agents:Ram",
-    "ramplus_tl": "agents:RamPlus",
-    "wise_ft": "interpolate:WiseFt",
-    "nearswap": "interpolate:Nearswap",
-    "passthrough": "interpolate:Passthrough",
+    "linear": "pt_tools.merge.simple:Linear",
+    "task_arithmetic": "pt_tools.merge.simple:TaskArithmetic",
+    "slerp": "pt_tools.merge.sphere:Slerp",
+    "nuslerp": "pt_tools.merge.geometry:NuSlerp",
+    "multislerp": "pt_tools.merge.geometry:MultiSlerp",
+    "karcher": "pt_tools.merge.geometry:Karcher",
+    "model_stock": "pt_tools.merge.geometry:ModelStock",
+    "warp": "pt_tools.merge.geometry:Warp",
+    "ties": "pt_tools.merge.magnitude:Ties",
+    "dare_linear": "pt_tools.merge.magnitude:DareLinear",
+    "dare_ties": "pt_tools.merge.magnitude:DareTies",
+    "della_linear": "pt_tools.merge.sparse:DellaLinear",
+    "della": "pt_tools.merge.sparse:Della",
+    "breadcrumbs": "pt_tools.merge.sparse:Breadcrumbs",
+    "breadcrumbs_ties": "pt_tools.merge.sparse:BreadcrumbsTies",
+    "sce": "pt_tools.merge.consensus:Sce",
+    "ram": "pt_tools.merge.agents:Ram",
+    "ramplus_tl": "pt_tools.merge.agents:RamPlus",
+    "wise_ft": "pt_tools.merge.interpolate:WiseFt",
+    "nearswap": "pt_tools.merge.interpolate:Nearswap",
+    "passthrough": "pt_tools.merge.interpolate:Passthrough",
 }  # name as in mergekit, where it has the method -> module:class
-
-
-def named(name: str):
-    """A method by its name; ValueError with the known names."""
-    from importlib import import_module
-
-    if name not in METHODS:
-        raise ValueError(f"no merge method {name!r} (there are: {', '.join(sorted(METHODS))})")
-    module, cls = METHODS[name].split(":")
-    return getattr(import_module(f"pt_tools.merge.{module}"), cls)()

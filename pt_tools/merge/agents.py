@@ -1,4 +1,4 @@
-"""Reinforced Agent Merging (arXiv 2601.13572): task vectors of RL are sparse; what one model alone changed is kept whole."""
+"""Reinforced Agent Merging (arXiv:2601.13572): RL changes few entries; what one model alone changed is kept whole."""
 
 from __future__ import annotations
 

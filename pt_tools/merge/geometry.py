@@ -150,8 +150,8 @@ def matrices(block: Block) -> list[np.ndarray]:
 
 
 class Warp(Span):
-    """Steps 2 and 3 of WARP: b + η · slerp(d_1 … d_N), b the policy from which all N started (step 1, the moving average
-    that anchors the KL, belongs to training).
+    """Steps 2 and 3 of WARP: b + η · slerp(d_1 … d_N), b the policy from which all N started (step 1, the moving
+    average that anchors the KL, belongs to training).
 
     N vectors are turned into one in order, the m-th with t = 1/m, as in the paper. η = 1 is the pure SLERP; smaller η
     gives the front between reward and KL, and the next round starts from one of its points.
@@ -211,8 +211,8 @@ class MultiSlerp(Span):
 class Karcher(Span):
     """The mean on the sphere, equal weights: m ← exp_m(mean log_m(u_i)) until the step is below `tol`.
 
-    log_m(u) = θ/sin θ · (u − cos θ · m), exp_m(v) = cos‖v‖ · m + sin‖v‖ · v/‖v‖; the result is m · mean ‖x_i‖. It starts
-    at the normalised mean of the directions, or at the first direction where they cancel. Zero vectors are left
+    log_m(u) = θ/sin θ · (u − cos θ · m), exp_m(v) = cos‖v‖ · m + sin‖v‖ · v/‖v‖; the result is m · mean ‖x_i‖. It
+    starts at the normalised mean of the directions, or at the first direction where they cancel. Zero vectors are left
     out of both means; the antipode of m has no direction to go to and pulls nowhere.
     """
 

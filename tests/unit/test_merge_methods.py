@@ -263,7 +263,8 @@ def test_one_model_beside_a_base(shape):
 BLOCKS = [
     (NuSlerp(), 2, {}), (NuSlerp(), 2, {"nuslerp_flatten": False}),
     (NuSlerp(), 2, {"nuslerp_flatten": False, "nuslerp_row_wise": True}), (MultiSlerp(), 3, {}), (Karcher(), 3, {}),
-    (ModelStock(), 3, {}), (ModelStock(), 3, {"filter_wise": True}), (Warp(), 3, {}), (Ram(), 3, {}), (RamPlus(), 3, {}),
+    (ModelStock(), 3, {}), (ModelStock(), 3, {"filter_wise": True}), (Warp(), 3, {}),
+    (Ram(), 3, {}), (RamPlus(), 3, {}),
 ]
 
 
@@ -277,7 +278,8 @@ def test_the_size_of_a_block_changes_nothing(method, count, shared):
 
 
 REFUSED = [
-    (NuSlerp, 2, {"weight": [1.0, float("nan")]}, {}, "weight"), (NuSlerp, 2, None, {"nuslerp_row_wise": True}, "nuslerp_row"),
+    (NuSlerp, 2, {"weight": [1.0, float("nan")]}, {}, "weight"),
+    (NuSlerp, 2, None, {"nuslerp_row_wise": True}, "nuslerp_row"),
     (MultiSlerp, 2, {"weight": [1.0, -1.0]}, {}, "sum to zero"), (MultiSlerp, 2, None, {"eps": -1.0}, "eps"),
     (MultiSlerp, 2, {"weight": [1.0, float("inf")]}, {}, "weight"), (Karcher, 2, None, {"max_iter": 0}, "max_iter"),
     (Karcher, 2, None, {"max_iter": 2.5}, "max_iter"), (Karcher, 2, None, {"tol": 0.0}, "tol"),
