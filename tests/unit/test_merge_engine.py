@@ -1,7 +1,6 @@
 """Merging as a whole: against naive twins, whatever threads and shards, after kills, with bad inputs."""
 
 import json
-import os
 import random
 import signal
 import subprocess
@@ -15,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from pt_tools import stop
 from pt_tools.errors import BadModel, Diverged, Stopped
-from pt_tools.merge import engine, writer
+from pt_tools.merge import engine
 from pt_tools.merge.magnitude import DareLinear, DareTies, Ties
 from pt_tools.merge.method import Parameters
 from pt_tools.merge.plan import Item, Plan, Source
@@ -233,18 +232,19 @@ def test_a_stopped_run_goes_on_and_reports_everything_once(tmp_path, monkeypatch
 
 
 KILLED = """
-import sys, time
-sys.path.insert(0, {tests!r})
 from pathlib import Path
-from pt_tools.merge import engine, writer
+from pt_tools.merge import engine, magnitude, writer
+from pt_tools.merge.method import Parameters
+from pt_tools.merge.plan import Item, Plan, Source
 from pt_tools.merge.tensors import Checkpoint
-import test_merge_engine as t
 writer.SYNC_BYTES, engine.BLOCK = 1 << 14, 1 << 12
 path = Path({path!r})
-plan = t.plan_of([Checkpoint(path / f"m{{i}}.safetensors") for i in range(3)], t.Ties(),
-                 [{{"weight": 0.5, "density": 0.3}}] * 2, {{"lambda": 1.0, "normalize": True}})
+a, b, base = (Checkpoint(path / f"m{{i}}.safetensors").tensors for i in range(3))
+parameters = Parameters(({{"weight": 0.5, "density": 0.3}},) * 2, {{"lambda": 1.0, "normalize": True}})
+items = [Item(n, "BF16", t.shape, (Source(t), Source(b[n])), Source(base[n]), parameters, magnitude.Ties())
+         for n, t in a.items()]
 print("ready", flush=True)
-engine.run(plan, path / "out", path / "scratch", threads=2, say=lambda line: print(line, flush=True))
+engine.run(Plan(items), path / "out", path / "scratch", threads=2, say=lambda line: print(line, flush=True))
 print("done", flush=True)
 """
 
@@ -252,7 +252,7 @@ print("done", flush=True)
 @pytest.mark.parametrize("kills", [4, pytest.param(200, marks=pytest.mark.slow)])
 def test_kills_at_any_moment_leave_what_a_next_run_finishes(tmp_path, kills):
     models(tmp_path, noise=1.0)
-    code = KILLED.format(tests=os.path.dirname(__file__), path=str(tmp_path))
+    code = KILLED.format(path=str(tmp_path))
 
     def start():
         process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
