@@ -64,7 +64,7 @@ def evaluator(command: str) -> Callable[[Path], float]:
     """A score function out of a command line in which `{}` stands for the model directory (no shell).
 
     The score is `mean.mean` of the last JSON object that the command prints, as `pt-eval --json` does, or a number
-    alone on the last line. Usage without `{}`; BadModel if the command fails, BadData if its output has no finite score.
+    alone on the last line. Usage without `{}`; BadModel if the command fails; BadData if it prints no finite score.
     """
     words = shlex.split(command)
     if not any("{}" in word for word in words):
