@@ -248,17 +248,20 @@ class _Builder:
         dtype = DTYPES[self.spec.dtype] if self.spec.dtype else (base or sources[0]).tensor.dtype
         return Item(row.name, dtype, shape, tuple(sources), base, self._parameters(row), self.method)
 
-    def _tensor(self, model: Model, name: str) -> Tensor | None:
-        """The tensor of a model; the embedding for the head that a tied model does not store or does not use."""
+    def _key(self, model: Model, name: str) -> str:
+        """The name of a model's tensor; the embedding for the head that a tied model does not store or does not use."""
         if directory.HEAD.search(name) and name.endswith("weight") and not self.tied and model.tied and model.embedding:
-            return model.tensors[model.embedding]
-        return model.tensors.get(name)
+            return model.embedding
+        return name
+
+    def _tensor(self, model: Model, name: str) -> Tensor | None:
+        return model.tensors.get(self._key(model, name))
 
     def _source(self, model: Model, name: str, tensor: Tensor, aligned: bool) -> Source:
         if not aligned:
-            return Source(tensor)
+            return model.source(self._key(model, name))
         which = self.models.index(model)
-        return self.alignment.source(which, [self._tensor(one, name) for one in self.models], self.base)
+        return self.alignment.source(which, [one.source(self._key(one, name)) for one in self.models], self.base)
 
     def _refuse_unequal(self, name, wanted, tensors):
         """Integers and truth values have no mean: all models must have the same."""

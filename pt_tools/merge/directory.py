@@ -10,6 +10,8 @@ from pathlib import Path
 
 from pt_tools.errors import BadModel, Usage
 from pt_tools.files import to_json
+from pt_tools.merge import lora
+from pt_tools.merge.plan import Source
 from pt_tools.merge.spec import Ref
 from pt_tools.merge.tensors import Checkpoint
 from pt_tools.merge.vocabulary import Vocabulary
@@ -36,13 +38,24 @@ class Model:
             raise BadModel("not a model directory: no config.json", str(self.path))
         self.checkpoint = Checkpoint(self.path)
         self.config, self.tensors = self.checkpoint.config, self.checkpoint.tensors
+        self.deltas: dict[str, object] = {}  # what an adapter changes, by tensor
         if ref.adapter is not None:
-            raise Usage(f"{ref}: bake the adapter first with pt-merge lora")  # the hook for adapters: replace self.tensors
+            self._adapt(resolve(ref.adapter))
         self.embedding = next((n for n in self.tensors if EMBEDDING.search(n) and layer_of(n) is None
                                and len(self.tensors[n].shape) == 2), None)
         self.head = next((n for n in self.tensors if HEAD.search(n) and n.endswith("weight")), None)
         self.rows = self.tensors[self.embedding].shape[0] if self.embedding else None
         self.vocabulary = Vocabulary(self.path, self.rows)
+
+    def _adapt(self, path: Path) -> None:
+        sources, changes = lora.adapted({n: Source(t) for n, t in self.tensors.items()}, lora.Adapter(path), self.config)
+        self.tensors = {name: source.tensor for name, source in sources.items()}
+        self.deltas = {name: source.delta for name, source in sources.items() if source.delta is not None}
+        self.config = lora.changed(self.config, changes)
+
+    def source(self, name: str) -> Source | None:
+        """A tensor with what the adapter changes in it, None if there is no such tensor."""
+        return Source(self.tensors[name], delta=self.deltas.get(name)) if name in self.tensors else None
 
     @property
     def tied(self) -> bool:

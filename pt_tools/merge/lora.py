@@ -24,10 +24,12 @@ CONFIG, WEIGHTS, PREFIX = "adapter_config.json", "adapter_model.safetensors", "b
 PART = re.compile(r"(?P<module>.*)\.(?P<part>lora_A|lora_B|lora_embedding_A|lora_embedding_B|lora_magnitude_vector)"
                   r"(\.(?!weight$|bias$)[^.]+)?(\.(?P<field>weight|bias))?$")
 ROWS = re.compile(r"(?P<module>.*)\.token_adapter\.trainable_tokens_delta$")
-WHOLE = re.compile(r"(?P<module>.*?)(\.base_layer|\.modules_to_save(\.(?!weight$|bias$)[^.]+)?)?\.(?P<field>[^.]+)$")
-FOREIGN = re.compile(r"\.(lora_[A-Za-z]\w*|ada_\w+|hada_\w+|lokr_\w+|vera_\w+|oft_\w+|boft_\w+|ia3_\w+|token_adapter)\b")
+WHOLE = re.compile(r"(?P<module>.*?)(\.base_layer|\.modules_to_save(\.(?!weight$|bias$)[^.]+)?)?"
+                   r"\.(?P<field>[^.]+)$")
+FOREIGN = re.compile(r"\.((lora|ada|hada|lokr|vera|oft|boft|ia3)_[A-Za-z]\w*|token_adapter)\b")
+# Variants whose weights mean something else.
 OTHERWISE = ("use_qalora", "use_bdlora", "alora_invocation_tokens", "arrow_config", "velora_config", "kasa_config",
-             "monteclora_config", "layer_replication", "target_parameters")  # variants whose weights mean something else
+             "monteclora_config", "layer_replication", "target_parameters")
 MOVED_BASE = re.compile(r"pissa|olora|corda|loftq|lora_ga|mica")  # initialisations that change the base's weights
 
 
@@ -159,7 +161,7 @@ def _pattern(patterns: dict | None, module: str, default):
 def adapted(sources: dict[str, Source], adapter: Adapter, config: dict) -> tuple[dict[str, Source], dict]:
     """The sources of base + adapter, by tensor name, and the keys of config.json that change.
 
-    `sources` are the base's (themselves perhaps with a delta: adapters add up in their order), `config` its config.json.
+    `sources` are the base's (themselves perhaps with a delta: adapters add up in order), `config` its config.json.
     Modules are found by tensor name, also when the adapter was trained with a longer or shorter prefix. Where the
     head is tied to the embedding and the adapter changes only one of them, as peft's forward pass does, the result has
     a head of its own. `BadModel` names what matches nothing or has another shape.
@@ -187,7 +189,7 @@ def _low_rank(out: dict[str, Source], module: Module, adapter: Adapter) -> None:
         by_rows = not (factors.transposed or module.embedding)
         delta = Dora(factors, module.parts["lora_magnitude_vector"], source, by_rows)
         if math.prod(delta.magnitude.shape) != delta.length:
-            adapter._refuse(f"module {module.name}: a magnitude vector of {list(delta.magnitude.shape)}, not {delta.length}")
+            adapter._refuse(f"module {module.name}: magnitudes {list(delta.magnitude.shape)}, not {delta.length}")
         out[target] = Source(source.tensor, source.rows, delta=delta)  # it has what came before inside
     else:
         out[target] = _with(source, LowRank(factors))
@@ -308,11 +310,11 @@ def bake(base, adapters, shard_size: int = 5_000_000_000) -> tuple[Plan, dict]:
     Raises as `Adapter` and `adapted`; run the plan with `engine.run`.
     """
     checkpoint = tensors.Checkpoint(base)
-    config = json.loads(json.dumps(checkpoint.config))
+    config = checkpoint.config
     sources = {name: Source(tensor) for name, tensor in checkpoint.tensors.items()}
     for path in adapters:
         sources, changes = adapted(sources, Adapter(path), config)
-        _set(config, changes)
+        config = changed(config, changes)
     items = []
     for name, source in sources.items():
         old = checkpoint.tensors.get(name)
@@ -321,10 +323,12 @@ def bake(base, adapters, shard_size: int = 5_000_000_000) -> tuple[Plan, dict]:
     return Plan(items, shard_size=shard_size), config
 
 
-def _set(config: dict, changes: dict) -> None:
-    """Change keys of a configuration where they are: in its text part if they are there."""
+def changed(config: dict, changes: dict) -> dict:
+    """A configuration with keys changed where they are: in its text part if they are there."""
+    config = json.loads(json.dumps(config))
     text = config.get("text_config")
     for key, value in changes.items():
         (text if isinstance(text, dict) and key in text else config)[key] = value
         if key in config:
             config[key] = value
+    return config

@@ -152,10 +152,9 @@ class Dora:
         self.change.add(block, start, rows)
         for row, number, column, columns in spans(start, block.size, self.change.factors.width):
             part = block[place:place + number * columns].reshape(number, columns)
-            if self.by_rows:
-                part *= _gathered(ratio, np.arange(row, row + number) if rows is None else rows[row:row + number])[:, None]
-            else:
-                part *= ratio[column:column + columns]
+            index = np.arange(row, row + number) if rows is None else rows[row:row + number]
+            there = slice(None) if rows is None else np.flatnonzero(index >= 0)
+            part[there] *= ratio[index[there], None] if self.by_rows else ratio[column:column + columns]
             place += part.size
 
     def _ratios(self) -> np.ndarray:

@@ -204,7 +204,7 @@ def _keep_whole(out: _File, new, whole: list[str], ranks: dict) -> tuple[list[st
         module, _, last = name.rpartition(".")
         if module in ranks:  # beside a low-rank matrix: a module cannot be both
             if last != "bias":
-                raise BadModel(f"{name} changed, and its module has a low-rank change; peft cannot hold both", str(new.path))
+                raise BadModel(f"{name} changed beside a low-rank change, which peft cannot hold", str(new.path))
             out.copy(f"{module}.base_layer.bias", new.tensors[name])
             bias = "all"
         elif module not in saved:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -93,21 +94,21 @@ class Alignment:
     def __init__(self, donor: int, size=None, maps=(), added=None, note=None):
         self.donor, self.size, self.maps, self.added, self.note = donor, size, maps, added or {}, note
 
-    def source(self, which: int, tensors: list, base: int | None) -> Source:
-        """The aligned tensor of model `which`; tensors: that tensor of every model, None where it has none."""
+    def source(self, which: int, sources: list, base: int | None) -> Source:
+        """The aligned tensor of model `which`; sources: that tensor of every model, None where it has none."""
         own = self.maps[which]
         missing = own < 0
         if not missing.any():
-            return Source(tensors[which], own)
-        has = [one >= 0 if tensor is not None else np.zeros(self.size, bool) for one, tensor in zip(self.maps, tensors)]
+            return replace(sources[which], rows=own)
+        has = [one >= 0 if source is not None else np.zeros(self.size, bool) for one, source in zip(self.maps, sources)]
         if base is not None:
             for j, mask in enumerate(has):
                 if j != base:
                     mask &= ~has[base]
         share = 1.0 / np.maximum(np.sum(has, axis=0), 1).astype(np.float32)
-        fill = tuple(Source(tensors[j], np.where(mask & missing, self.maps[j], -1), share=share)
+        fill = tuple(replace(sources[j], rows=np.where(mask & missing, self.maps[j], -1), share=share)
                      for j, mask in enumerate(has) if (mask & missing).any())
-        return Source(tensors[which], own, fill=fill)
+        return replace(sources[which], rows=own, fill=fill)
 
 
 def align(models: list[Vocabulary], base: int | None, choice: int | str | None, pad: int | None) -> Alignment:

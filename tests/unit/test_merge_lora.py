@@ -9,8 +9,9 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from pt_tools.errors import BadModel, Usage
-from pt_tools.merge import engine, lora, lora_make
+from pt_tools.merge import build, engine, lora, lora_make, methods
 from pt_tools.merge.plan import Source
+from pt_tools.merge.spec import Part, Ref, Slice, Spec
 
 SHAPES = {"model.embed_tokens.weight": (40, 24), "model.layers.0.self_attn.q_proj.weight": (24, 24),
           "model.layers.0.self_attn.q_proj.bias": (24,), "model.layers.0.mlp.up_proj.weight": (56, 24),
@@ -44,7 +45,8 @@ def adapter(path, parts, **config):
 
 
 def pair(module, out, ins, rank=4, seed=0):
-    return {f"{module}.lora_A.weight": draw(100 + seed, rank, ins), f"{module}.lora_B.weight": draw(200 + seed, out, rank)}
+    return {f"{module}.lora_A.weight": draw(100 + seed, rank, ins),
+            f"{module}.lora_B.weight": draw(200 + seed, out, rank)}
 
 
 def product(parts, module):
@@ -85,7 +87,8 @@ def test_patterns_match_the_end_of_a_name_from_a_dot_on(tmp_path, base):
 def test_dora_divides_by_the_norm_over_the_input(tmp_path, base):
     magnitude = np.abs(draw(5, 56)) + 1
     parts = pair(UP, 56, 24) | {f"{UP}.lora_magnitude_vector": magnitude}
-    out, old = baked(tmp_path, base, adapter(tmp_path / "a", parts, use_dora=True)), load_file(base / "model.safetensors")
+    out = baked(tmp_path, base, adapter(tmp_path / "a", parts, use_dora=True))
+    old = load_file(base / "model.safetensors")
     moved = old[UP + ".weight"] + 1.5 * product(parts, UP)
     close(out[UP + ".weight"], magnitude[:, None] * moved / np.linalg.norm(moved, axis=1, keepdims=True))
 
@@ -224,6 +227,19 @@ def test_pickle_and_no_adapter(tmp_path, base):
         lora.bake(base, [given])
 
 
+def test_adapters_in_a_merge(tmp_path, base):
+    """MODEL+ADAPTER beside a plain model: as if it had been baked first, but with one rounding."""
+    parts = pair(UP, 56, 24)
+    given = adapter(tmp_path / "a", parts)
+    spec = Spec("linear", (Slice((Part(Ref(str(base), str(given))), Part(Ref(str(base))))),),
+                settings={"weight": (("", 1.0),)})
+    built = build.build(spec, methods.get("linear"), shard_size=10**9, seed=0)
+    engine.run(built.plan, tmp_path / "out", tmp_path / "run")
+    out, old = load_file(tmp_path / "out" / "model.safetensors"), load_file(base / "model.safetensors")
+    close(out[UP + ".weight"], old[UP + ".weight"] + 1.5 / 2 * product(parts, UP))
+    assert built.plan.items and out["model.norm.weight"].tobytes() == old["model.norm.weight"].tobytes()
+
+
 # --- concatenation ------------------------------------------------------------------------------------------------
 
 
@@ -297,7 +313,7 @@ def test_extraction_at_full_rank_bakes_to_the_tuned_model(tmp_path, base):
 def test_energy_is_the_share_of_the_squared_singular_values(tmp_path, base):
     change = 0.1 * draw(60, 56, 24)
     new = tuned(tmp_path, base, {UP + ".weight": change})
-    delta = (load_file(new / "model.safetensors")[UP + ".weight"] - load_file(base / "model.safetensors")[UP + ".weight"])
+    delta = np.subtract(*(load_file(path / "model.safetensors")[UP + ".weight"] for path in (new, base)))
     squares = np.linalg.svd(delta.astype(np.float64), compute_uv=False) ** 2
     share = np.cumsum(squares) / squares.sum()
     rows = []
@@ -346,7 +362,7 @@ def test_a_baked_model_computes_what_its_adapter_adds(tmp_path, policy):
     from transformers import AutoModelForCausalLM
 
     net = AutoModelForCausalLM.from_pretrained(policy, dtype=torch.float32)
-    modules = {n: m for n, m in net.named_modules() if isinstance(m, torch.nn.Linear) and re.search("[qv]_proj|up_proj", n)}
+    modules = {n: m for n, m in net.named_modules() if re.search("([qv]|up)_proj$", n)}
     parts = {}
     for i, (name, module) in enumerate(modules.items()):
         parts |= {k: 0.05 * v for k, v in pair(name, module.out_features, module.in_features, seed=i).items()}
