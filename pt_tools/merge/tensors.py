@@ -16,7 +16,7 @@ from pt_tools.errors import BadModel, Usage
 from pt_tools.merge import numbers
 
 LARGEST_HEADER = 100_000_000  # bytes; the limit of the format's own library
-QUANTISED = re.compile(r"^(F8|F4|F6|E8M0|U8$|I8$|I4|U4)")
+QUANTISED = re.compile(r"(F8_|F6_|F4$)|(U8|I8|I4|U4)$")
 QUANTISED_NAME = re.compile(r"(^|[._])(qweight|qzeros|g_idx|absmax|quant_map|quant_state|SCB|weight_packed|"
                             r"weight_scale\w*|weight_zero_point|input_scale|scale_inv|scales)($|\.)")
 
