@@ -76,17 +76,26 @@ def _finish(job, record, rule, explain):
 
 def failure(record, rule=None):
     """Why a completion of the record lacks its reward or a teacher; None if all have what was asked for."""
+    needed = rule.needs(record) if rule else ()
     for completion in record["completions"]:
         errors = completion.get("errors") or {}
         unrewarded = completion.get("reward", 0) is None
-        named = [key for key in errors if key.startswith("teachers.") or (unrewarded and (rule is None or key in rule.names))]
+        named = [key for key in errors if key.startswith("teachers.") or (unrewarded and (rule is None or key in needed))]
         if named or (unrewarded and errors):
             key = (named or list(errors))[0]
             return f"{key}: {errors[key]}"
         if unrewarded:
-            scores = completion.get("scores") or {}
-            return f"no score {next((name for name in rule.names if name not in scores), '')!r}" if rule else "no reward"
+            return _lack(completion, needed) if rule else "no reward"
     return None
+
+
+def _lack(completion, needed):
+    """Why a rule that needs these scores made no reward of a completion without errors."""
+    if not needed:
+        return "the record has no verifier"
+    scores = completion.get("scores") or {}
+    missing = next((key for key in needed if key not in scores), None)
+    return "the reward is not finite" if missing is None else f"no score {missing!r}"
 
 
 def _explain(job, record):
@@ -128,15 +137,15 @@ class _Nowhere:
 
 
 class Journal:
-    """Scored records in the order of the input. A line that was torn, and all after it, is scored again."""
+    """Scored records in the order of the input. A line that is torn or unreadable, and all after it, is scored again."""
 
     def __init__(self, path):
         self.path = str(path)
-        self._whole = _whole_lines(self.path)
-        self._kept = self._lines(self._whole)
-        self._next = next(self._kept, None)
+        whole = _whole_lines(self.path)
         self._file = open(self.path, "ab")
-        self._file.truncate(self._whole)
+        self._file.truncate(whole)
+        self._kept = self._lines(whole)
+        self._next = next(self._kept, None)
         self._position = 0
 
     def __enter__(self):
@@ -180,9 +189,14 @@ class Journal:
         if not end:
             return
         with open(self.path, "rb") as file:
-            while file.tell() < end:
+            while (start := file.tell()) < end:
                 line = file.readline()
-                yield len(line), orjson.loads(line)
+                try:
+                    kept = orjson.loads(line)
+                except ValueError:  # what a crash of the machine left
+                    self._file.truncate(start)
+                    return
+                yield len(line), kept
 
 
 def _whole_lines(path):

@@ -10,6 +10,7 @@ from pt_tools import __version__, options, outdir, stop, stream
 from pt_tools.errors import PtError, Usage, printable
 
 ENGINE = ("torch", "transformers", "trl", "accelerate")
+GRADERS = ("math-verify", "latex2sympy2_extended", "sympy", "jsonschema", "reasoning-gym")  # what verdicts hang on
 SECRET = re.compile(r"hf_[A-Za-z0-9]{8,}|sk-[A-Za-z0-9_-]{8,}|gh[pousr]_[A-Za-z0-9]{8,}|(?<=://)[^/@\s]+:[^/@\s]+(?=@)"
                     r"|(?i:(?<=token=)|(?<=key=)|(?<=secret=)|(?<=password=))[^&\s]+")
 
@@ -32,6 +33,9 @@ class Job:
         self.records = stream.Reader(files, self.rows, *(getattr(cfg, n, None) for n in ("on_error", "rejects", "max_bad")))
         if self.records.on_error is None:
             self.records.on_error = "fail"
+        rejects, out = getattr(cfg, "rejects", None), getattr(cfg, "out", None)
+        if rejects and out and os.path.realpath(rejects) == os.path.realpath(out):
+            raise Usage(f"--rejects and --out are one file: {out}")
 
     def say(self, text: str) -> None:
         """One line of progress on stderr, unless --quiet."""
@@ -185,8 +189,9 @@ def key_of(command, job) -> dict:
         if field.metadata["result"] and name not in inputs:
             values[name] = list(value) if isinstance(value, tuple) else value
     if "threads" in values:
-        values["threads"] = threads(job.cfg)
-    return {"command": job.name, "options": values, "inputs": inputs, "versions": {"pt-tools": __version__, **versions()}}
+        values["threads"] = threads(job.cfg) if job.cfg.computes() else None
+    packages = versions(ENGINE + GRADERS if isinstance(job.cfg, options.Verifying) else ENGINE)
+    return {"command": job.name, "options": values, "inputs": inputs, "versions": {"pt-tools": __version__, **packages}}
 
 
 def _file_identity(path: str) -> str:
@@ -203,7 +208,7 @@ def _identities(value, how):
     if how is not True:
         label, path = how(value)
         return label if path is None else [label, _identities(path, True)]
-    return outdir.identity(value) if "://" not in value else value
+    return outdir.identity(value) if "://" not in value else shown(value)
 
 
 def threads(cfg) -> int:
@@ -211,12 +216,12 @@ def threads(cfg) -> int:
     return cfg.threads or len(os.sched_getaffinity(0))
 
 
-def versions() -> dict:
-    """Versions of the packages below the torch line, without importing them."""
+def versions(packages=ENGINE) -> dict:
+    """Versions of packages that are installed, those below the torch line by default, without importing them."""
     from importlib import metadata
 
     out = {}
-    for name in ENGINE:
+    for name in packages:
         try:
             out[name] = metadata.version(name)
         except metadata.PackageNotFoundError:

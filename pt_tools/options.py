@@ -67,6 +67,10 @@ class Device:
     dtype: str = opt("auto", "Number format of the computation; auto is bfloat16 on GPUs that have it.",
                      choices=("auto", "float32", "bfloat16"))
 
+    def computes(self) -> bool:
+        """Whether a model computes anything in this run, so that the number of threads may change its result."""
+        return True
+
 
 @dataclass(frozen=True)
 class Run(Device):
@@ -123,8 +127,8 @@ class Judging:
                           "rubric: the record's criteria; reference: agreement with the right answer.",
                           choices=("aspects", "pairwise", "rubric", "reference"))
     judge_model: str | None = opt(None, "The server's model; needed if it has several.", metavar="NAME")
-    judge_aspects: tuple = opt((), "An aspect of your own; several may be given [default: helpfulness, instruction "
-                               "following, honesty, truthfulness].", metavar="NAME[=TEXT]", multiple=True)
+    judge_aspects: tuple = opt((), "An aspect of your own; several may be given [default: helpfulness, "
+                               "instruction_following, honesty, truthfulness].", metavar="NAME[=TEXT]", multiple=True)
     judge_prompt: str | None = opt(None, "Jinja file of the prompt, or a directory with MODE.jinja.", metavar="PATH", input=True)
     judge_part: str = opt("answer", "What is judged: the answer, all, or the thinking.", choices=("answer", "all", "thinking"))
     judge_baseline: str | None = opt(None, "Pairwise: compare with the answer in this key of the record, not with each other.",

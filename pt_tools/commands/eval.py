@@ -39,12 +39,16 @@ class Config(options.Verifying, options.Input, options.Output, options.Sampling,
         metavar="FILE", input=True,
     )  # fmt: skip
 
+    def computes(self):
+        return bool(self.model or self.reward_model)
+
 
 @command("pt-eval", Config, reads="scored records, or prompts", writes="report", examples=EXAMPLES)
 def main(cfg, job):
     """Report pass@1 by domain and its mean over domains.
 
-    Completions whose grader failed are left out and counted. Bounds are 95 % over prompts: samples of one prompt, and
+    A completion is correct if every verifier of its record gives the full score of 1, penalties (length, repetition)
+    apart; where there is no verifier, if its reward is at least 1. Completions whose grader failed are left out and counted. Bounds are 95 % over prompts: samples of one prompt, and
     records that repeat a prompt, count together. They are Wilson's with the effective number of prompts, or, with
     --interval bootstrap, BCa over 2,000 seeded resamples of the prompts. The mean is the unweighted mean over domains.
 
@@ -112,7 +116,7 @@ def _evaluate(cfg, job, ks, majority):
         _add_records(cfg, job, tally, protocol)
     try:
         report = tally.report()
-    except ValueError as reason:
+    except (ValueError, OverflowError) as reason:  # rewards may be near the largest number there is
         raise BadData(str(reason)) from None
     report["protocol"] = _protocol(protocol, cfg, job.records.files, cfg.model or cfg.reward_model)
     if report["extra"]["repeated_prompts"]:
@@ -185,16 +189,17 @@ def _against(cfg, job, tally, mine):
     from pt_tools.rewards import evaluate, evaluate_against, evaluate_protocol
 
     theirs, protocol = evaluate.Tally(by=cfg.by), evaluate_protocol.Protocol()
-    for number, record in enumerate(stream.read_jsonl(cfg.against), 1):
+    records = stream.Reader([cfg.against])
+    for record in records:
         try:
             theirs.add(record)
         except ValueError as reason:
-            raise BadData(str(reason), f"{cfg.against}:{number}") from None
+            raise BadData(str(reason), records.where) from None
         protocol.add(record)
     other = _protocol(protocol, cfg, [cfg.against], None)
     try:
         found = evaluate_against.compare(tally, theirs)
-    except ValueError as reason:
+    except (ValueError, OverflowError) as reason:
         raise BadData(str(reason), cfg.against) from None
     differing = evaluate_protocol.differing(mine, other)
     if differing:

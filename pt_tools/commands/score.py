@@ -38,6 +38,12 @@ class Config(options.Verifying, options.Judging, options.Input, options.Output, 
     jobs: int = opt(1, "Processes that verify at once; 0 is one a core.", short="-j", least=0, result=False)
     explain: bool = opt(False, "Print what was found in each completion, and why it scores so, on stderr.", result=False)
 
+    def local_judge(self):
+        return self.judge is not None and "://" not in self.judge
+
+    def computes(self):
+        return bool(self.reward_model or self.logprobs or self.local_judge())
+
 
 @command("pt-score", Config, reads="records with completions", writes="records", examples=EXAMPLES)
 def main(cfg, job):
@@ -79,8 +85,7 @@ def _scorers(cfg, job):
         yield _judge(cfg, job)
     else:
         options.refuse_unused(cfg, options.fields(options.Judging), "is of use only with --judge")
-    local = cfg.judge and "://" not in cfg.judge
-    if not (cfg.reward_model or cfg.logprobs or local):
+    if not cfg.computes():
         options.refuse_unused(cfg, options.fields(options.Device), "is of use only with a model")
     if not cfg.reward_model:
         options.refuse_unused(cfg, ("batch_size",), "is of use only with --reward-model")
@@ -132,9 +137,12 @@ def _rule(cfg):
         raise Usage("say how to score: --verify, --verifier, --raters, --judge, --reward-model, --logprobs or --combine")
     try:
         added.configure(cfg.verifier, cfg.unsafe_local)
+    except ValueError as reason:
+        raise Usage(f"--verifier: {reason}") from None
+    try:
         rule = combine.parse(cfg.combine) if cfg.combine else None
     except ValueError as reason:
-        raise Usage(str(reason)) from None
+        raise Usage(f"--combine: {reason}") from None
     for models in (cfg.reward_model, cfg.logprobs):
         names = [name for name, _ in map(options.pair, models)]
         for name in names:

@@ -28,6 +28,7 @@ VERIFIERS = {
     "json-schema": "patterns:SCHEMA", "game24": "puzzles:GAME24", "countdown": "puzzles:COUNTDOWN",
     "reasoning-gym": "gym",
 }  # fmt: skip
+PENALTIES = {"length", "repetition"}  # their scores never exceed 0: they lower a reward and say nothing of correctness
 USER = "user"  # the name of a user's function among the added verifiers; no record may use it
 IMPORTING = {"import", "module", "callable", "class", "function", "file", "path"}
 
@@ -56,10 +57,11 @@ settings = Settings()
 
 
 def configure(**changes):
-    """Change the process-wide settings (see Settings). ValueError if an added verifier can never grade anything."""
+    """Change the process-wide settings (see Settings). ValueError if an added verifier can never grade anything, or two
+    share a key."""
     global settings
     fresh = replace(settings, **changes)
-    for spec in fresh.added:
+    for _, spec in keyed(list(fresh.added)):
         module_of(spec, trusted=True).check(spec)
     settings = fresh
 

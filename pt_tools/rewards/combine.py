@@ -52,6 +52,10 @@ class Rule:
     def __init__(self, names, verifiers, value):
         self.names, self.verifiers, self._value = tuple(names), verifiers, value
 
+    def needs(self, record):
+        """The keys of all scores that the rule asks for in this record; empty if they are those of no verifier."""
+        return [*self.names, *(_verifier_keys(record) if self.verifiers else ())]
+
     def raw(self, record, completion):
         """The rule's value for one completion; None if a score is missing or failed, or the value is not finite."""
         scores, errors = completion.get("scores") or {}, completion.get("errors") or {}
@@ -255,11 +259,16 @@ class _Parser:
 
 
 def _verifiers(score, record):
-    try:
-        own = rewards.specs(record) if record.get("verifier") else []
-        keys = [key for key, _ in rewards.keyed([*(spec for _, spec in own), *rewards.settings.added])]
-    except ValueError:
-        raise _Missing from None
+    keys = _verifier_keys(record)
     if not keys:
         raise _Missing
     return math.fsum(score(key) for key in keys)
+
+
+def _verifier_keys(record):
+    """The keys of the record's verifiers and of those that the command line adds; none if they are malformed."""
+    try:
+        own = rewards.specs(record) if record.get("verifier") else []
+        return [key for key, _ in rewards.keyed([*(spec for _, spec in own), *rewards.settings.added])]
+    except ValueError:
+        return []

@@ -102,8 +102,8 @@ class Tally:
 def outcome(record, completion):
     """True if the completion is correct, None if its grader failed. ValueError if it was never scored.
 
-    Correct is: full score from every verifier of the record and every one added on the command line; without those, the
-    rater "correct" at 5; for a record without verifier, a reward of at least 1.
+    Correct is: full score from every verifier of the record and every one added on the command line, penalties apart;
+    without those, the rater "correct" at 5; for a record without verifier, a reward of at least 1.
     """
     scores, errors = completion.get("scores") or {}, completion.get("errors") or {}
     keys = keys_of(record)
@@ -119,9 +119,9 @@ def outcome(record, completion):
 
 
 def keys_of(record):
-    """The keys of the verifiers that a completion must satisfy, in order."""
+    """The keys of the verifiers that a completion must satisfy, in order; a penalty has nothing to satisfy."""
     own = [spec for _, spec in rewards.specs(record)] if record.get("verifier") else []
-    return [key for key, _ in rewards.keyed([*own, *rewards.settings.added])]
+    return [key for key, spec in rewards.keyed([*own, *rewards.settings.added]) if spec["name"] not in rewards.PENALTIES]
 
 
 def known_rewards(record):

@@ -54,6 +54,8 @@ class JudgeSettings:
 
     def check(self):
         """ValueError if a setting is wrong, or would change nothing."""
+        if not self.remote and ":" in self.judge:
+            raise ValueError(f"an address begins with http:// or https://; {self.judge!r} is none, and no model")
         default = {name: field.default for name, field in self.__dataclass_fields__.items()}
         changed = {name for name in default if getattr(self, name) != default[name]}
         for name, options in (("mode", tuple(modes.MODES)), ("part", common.PARTS)):

@@ -55,6 +55,9 @@ class Aspects:
         self.aspects = dict(_aspect(text) for text in settings.aspects)
         self.keys = tuple(self.aspects)
         self.template = shown.Template("aspects", settings.prompt)
+        unknown = [name for name, said in self.aspects.items() if not said and name not in ASPECTS]
+        if unknown and settings.prompt is None:
+            raise ValueError(f"what is the aspect {unknown[0]!r}? Say it as NAME=TEXT, or take of {', '.join(ASPECTS)}")
         for aspect, description in self.aspects.items():
             self.template.check(prompt="a question", completion="an answer", aspect=aspect, description=description,
                                 nonce="c0de")

@@ -5,7 +5,7 @@ takes their mean. On prompts with verifiers these can be measured instead:
 
 | rater        | 5 if | 1 if |
 |--------------|------|------|
-| correct      | every verifier gives its full score | any does not |
+| correct      | every verifier, penalties apart, gives its full score | any does not |
 | instructions | all instructions are followed (their share lies between) | none is |
 | ended        | the model ended the completion itself (finish = stop) | it was cut off |
 | format       | the answer is found and ends the completion (3: text follows) | no answer is found |
@@ -44,7 +44,9 @@ def rate(record, completion, names, graded):
 
 
 def _correct(record, completion, graded):
-    return float(all(score >= 1 for score in _scores(graded).values()))
+    scores = _scores(graded)
+    asked = [scores[key] for key, spec in rewards.specs(record) if spec["name"] not in rewards.PENALTIES]
+    return float(all(score >= 1 for score in asked))
 
 
 def _instructions(record, completion, graded):

@@ -39,11 +39,21 @@ def check(spec):
 
 def grade(spec, completion):
     """What the function says: (score, detail). Raises worker.Failed, Lost or Timeout, or ValueError for no score."""
-    key = spec["function"], tuple(spec.get("path") or [os.getcwd()])
-    pool = _POOLS.get(key) or _POOLS.setdefault(key, worker.Pool(f"{__name__}:{key[0]}", memory_mb=0, path=key[1]))
     request = json.dumps([completion, spec])  # as ASCII: a text may hold lone surrogates
-    answer = pool.call(request, spec.get("timeout_s", 60))
+    answer = _pool(spec).call(request, spec.get("timeout_s", 60))
     return answer["score"], answer["detail"]
+
+
+def try_import(spec):
+    """Import the function in a worker, and end it. Raises worker.Lost or Timeout if that cannot be done."""
+    pool = _pool(spec)
+    pool.start()
+    pool.close()
+
+
+def _pool(spec):
+    key = spec["function"], tuple(spec.get("path") or [os.getcwd()])
+    return _POOLS.get(key) or _POOLS.setdefault(key, worker.Pool(f"{__name__}:{key[0]}", memory_mb=0, path=key[1]))
 
 
 def __getattr__(name):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import dataclasses
+import math
 
 from pt_tools import rewards, stop
 from pt_tools.errors import NoSandbox
@@ -24,7 +25,8 @@ class Verifiers:
     def __init__(self, own, raters=(), jobs=1):
         self.own, self.raters, self.jobs = own, tuple(raters), jobs
         self.used = set()  # names of the verifiers of the records checked
-        self.pool = worker.Pool("pt_tools.rewards.verifiers:grade", jobs, memory_mb=0) if jobs > 1 else None
+        # Their answers are this program's own: as large as the details that one process would have kept.
+        self.pool = worker.Pool("pt_tools.rewards.verifiers:grade", jobs, 0, max_reply=math.inf) if jobs > 1 else None
         self.threads = concurrent.futures.ThreadPoolExecutor(jobs) if jobs > 1 else None
 
     def check(self, record):
@@ -71,14 +73,16 @@ class Verifiers:
         try:
             return self._call([record])[0]
         except (worker.Lost, worker.Timeout) as error:
-            failed = {key: f"{type(error).__name__}: {error}" for key, _, _ in rewards.graders(record, self.own)}
+            asked = rewards.graders(record, self.own) if self.own or rewards.settings.added else []
+            failed = dict.fromkeys([*(key for key, _, _ in asked), *self.raters], f"{type(error).__name__}: {error}")
             return [[rewards.Verdict(errors=dict(failed))] for _ in record["completions"]]
 
     def _call(self, batch):
         tasks = [{"verifier": record.get("verifier"), "completions": [
             {name: each[name] for name in SEEN if name in each} for each in record["completions"]]} for record in batch]
         payload = {"settings": dataclasses.asdict(rewards.settings), "own": self.own, "raters": self.raters, "tasks": tasks}
-        limit = START_S + COMPLETION_S * sum(len(task["completions"]) for task in tasks)
+        added = sum(2 * spec.get("timeout_s", 0) for spec in rewards.settings.added)  # tried twice
+        limit = START_S + (COMPLETION_S + added) * sum(len(task["completions"]) for task in tasks)
         try:
             answer = self.pool.call(payload, limit)
         except worker.Failed as error:

@@ -37,11 +37,12 @@ class Timeout(Exception):
 class Pool:
     """Up to `size` workers for one function, safe from threads and after a fork.
 
-    `memory_mb` limits a worker's address space (0: no limit); `path` is put in front of its sys.path.
+    `memory_mb` limits a worker's address space (0: no limit); `path` is put in front of its sys.path; an answer of more
+    than `max_reply` bytes counts as none.
     """
 
-    def __init__(self, target, size=None, memory_mb=2048, path=()):
-        self.target, self.memory_mb, self.path = target, memory_mb, tuple(path)
+    def __init__(self, target, size=None, memory_mb=2048, path=(), max_reply=MAX_REPLY):
+        self.target, self.memory_mb, self.path, self.max_reply = target, memory_mb, tuple(path), max_reply
         self.size = size or len(os.sched_getaffinity(0))
         self._reset()
 
@@ -61,7 +62,7 @@ class Pool:
         try:
             if self._closed:
                 raise Lost("the workers were ended")
-            worker = worker or _Worker(self.target, self.memory_mb, self.path)
+            worker = worker or self._fresh()
             self._busy[worker] = worker
             return worker.call(payload, timeout_s)
         except Failed:
@@ -74,6 +75,17 @@ class Pool:
         finally:
             self._busy.pop(worker, None)
             self._idle.put(worker)
+
+    def start(self):
+        """Start a worker, if none is idle. Raises Lost or Timeout if its function cannot be imported."""
+        worker = self._idle.get()
+        try:
+            worker = worker or self._fresh()
+        finally:
+            self._idle.put(worker)
+
+    def _fresh(self):
+        return _Worker(self.target, self.memory_mb, self.path, self.max_reply)
 
     def close(self):
         """End the idle workers; the next call starts new ones."""
@@ -95,7 +107,8 @@ class Pool:
 
 
 class _Worker:
-    def __init__(self, target, memory_mb, path):
+    def __init__(self, target, memory_mb, path, max_reply):
+        self.max_reply = max_reply
         code = "from pt_tools.rewards.worker import serve; serve()"
         argv = [sys.executable, "-c", code, target, str(memory_mb), *path]
         self.process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
@@ -134,15 +147,16 @@ class _Worker:
     def _read(self, deadline):
         import orjson
 
-        parts = [self.buffer]
+        parts, size = [self.buffer], len(self.buffer)
         while b"\n" not in parts[-1]:
             _wait(self.process.stdout.fileno(), select.POLLIN, deadline)
             block = os.read(self.process.stdout.fileno(), 2**20)
             if not block:
                 raise Lost(f"the worker died ({_how(self.process)})")
             parts.append(block)
-            if sum(map(len, parts)) > MAX_REPLY:
-                raise Lost(f"the worker answered with more than {MAX_REPLY} bytes")
+            size += len(block)
+            if size > self.max_reply:
+                raise Lost(f"the worker answered with more than {self.max_reply} bytes")
         line, _, self.buffer = b"".join(parts).partition(b"\n")
         return orjson.loads(line)
 

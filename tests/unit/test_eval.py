@@ -466,3 +466,13 @@ def test_any_type_anywhere_is_counted_or_refused():
         assert all(line.isprintable() and len(line) <= 100 for line in evaluate_table.text(json.loads(json.dumps(report))))
         counted += 1
     assert counted > 500
+
+
+def test_faults_of_the_other_file_are_named_by_its_lines(pt, tmp_path):
+    (tmp_path / "other.jsonl").write_text("\n\n" + lines(RECORDS) + '\n{"id": "x"}\n')
+    done = pt("pt-eval", "--against", "other.jsonl", input=lines(RECORDS), check=3)
+    assert f"other.jsonl:{len(RECORDS) + 4}: the record has no completions" in done.err
+
+
+def test_rewards_too_large_to_average_are_bad_data(pt):
+    assert "overflow" in pt("pt-eval", input=lines([record("a", "m", [1.7e308] * 3)]), check=3).err

@@ -428,7 +428,8 @@ def test_the_same_question_is_asked_once():
     ({"mode": "elo"}, "mode must be one of"), ({"part": "middle"}, "part must be"), ({"min_gap": 1.0}, "only with mode pairwise"),
     ({"mode": "rubric", "aspects": ("x",)}, "only with mode aspects"), ({"samples": 2}, "temperature above 0"),
     ({"samples": 0}, "at least 1"), ({"mode": "pairwise", "min_gap": 9.0}, "below 9"), ({"retries": -1}, "negative"), ({"timeout_s": 0}, "above 0"),
-    ({"aspects": ("a", "a=b")}, "each once"), ({"aspects": ("=x",)}, "needs a name"), ({"aspects": ("wit",)}, "aspects.jinja"),
+    ({"aspects": ("a", "a=b")}, "each once"), ({"aspects": ("=x",)}, "needs a name"), ({"aspects": ("wit",)}, "what is the aspect 'wit'"),
+    ({"judge": "localhost:8000"}, "an address begins with http"),
     ({"judge": "some/dir", "concurrency": 4}, "only with a server"),
 ])  # fmt: skip
 def test_settings_that_cannot_be(settings, why):

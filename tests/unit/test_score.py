@@ -1,6 +1,7 @@
 """pt-score as a process: what it writes, in which order, and with which exit code."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -159,3 +160,95 @@ def test_a_killed_run_goes_on_where_it_was(pt, tmp_path):
     # the worker of the killed run may have ended its last call after it
     assert kept >= 64 and (tmp_path / "calls").stat().st_size - before in (400 - kept, 401 - kept)
     assert json.loads((tmp_path / "out.jsonl.manifest.json").read_text())["rows"]["out"] == 400
+
+
+def test_a_wrong_name_on_the_command_line_is_said_at_once(pt, tmp_path):
+    (tmp_path / "mine.py").write_text(FUNCTION)
+    rows = lines([record("a", MATH, "72")])
+    for argv, why in [
+        (("--verifier", "nowhere:f"), "--verifier: nowhere:f: the worker did not start: ModuleNotFoundError"),
+        (("--verifier", "mine:g"), "has no attribute 'g'"),
+        (("--verifier", "mine:shout", "--verifier", "mine:shout"), "--verifier: two verifiers share the key 'shout'"),
+        (("--combine", "math +"), "--combine: at 7"),
+        (("--verify", "-o", "x.jsonl", "--on-error", "skip", "--rejects", "./x.jsonl"), "--rejects and --out are one file"),
+    ]:
+        done = pt("pt-score", *argv, input=rows, check=2)
+        assert why in done.err and not done.out
+
+
+def test_a_function_elsewhere_that_changed_is_run_again(pt, tmp_path):
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib" / "far.py").write_text("def one(completion, spec): return 1\n")
+    (tmp_path / "in.jsonl").write_text(lines([record("a", None, "hi")]))
+    spec = json.dumps({"name": "user", "function": "far:one", "path": ["lib"]})
+    argv = ("pt-score", "--verifier", spec, "in.jsonl", "-o", "out.jsonl")
+    pt(*argv, check=0)
+    assert "nothing to do" in pt(*argv, check=0).err
+    (tmp_path / "lib" / "far.py").write_text("def one(completion, spec): return 2\n")
+    pt(*argv, check=0)
+    assert json.loads((tmp_path / "out.jsonl").read_text())["completions"][0]["scores"] == {"user": 2.0}
+
+
+def test_large_details_are_the_same_from_several_processes(pt, tmp_path):
+    (tmp_path / "mine.py").write_text("def wordy(completion, spec): return {'score': 1, 'detail': 'x' * 1_500_000}\n")
+    rows = lines([record("a", None, *"abcdefghijkl")])
+    one, two = (pt("pt-score", "--verifier", "mine:wordy", "-j", jobs, input=rows, check=0).stdout for jobs in "12")
+    assert one == two and len(one) > 18_000_000
+
+
+def test_why_a_rule_made_no_reward(pt):
+    wide = {**record("w", None, "72"), "completions": [{"text": "", "scores": {"h": 1e308}}]}
+    reasons = [
+        ("sum", record("a", MATH, "72"), "no score 'math'"), ("sum", record("a", None, "72"), "the record has no verifier"),
+        ("10 * h", wide, "the reward is not finite"), ("h + x", wide, "no score 'x'"),
+        ("sum", {**record("a", MATH), "completions": [{"text": "", "errors": {"other": "o", "math": "why"}}]}, "math: why"),
+    ]
+    for rule, row, why in reasons:
+        done = pt("pt-score", "--combine", rule, input=lines([row]), check=0)
+        assert json.loads(done.out)["completions"][0]["reward"] is None and f"[masked: {why} (1)]" in done.err
+
+
+def test_the_number_of_cores_does_not_count_where_no_model_computes(pt, tmp_path):
+    (tmp_path / "in.jsonl").write_text(lines(RECORDS))
+    argv = ("pt-score", "--verify", "in.jsonl", "-o", "out.jsonl")
+    pt(*argv, check=0)
+    cores = os.sched_getaffinity(0)
+    pin = f"import os, sys; os.sched_setaffinity(0, [{min(cores)}]); os.execv(sys.argv[1], sys.argv[1:])"
+    done = subprocess.run([sys.executable, "-c", pin, Path(sys.executable).parent / argv[0], *argv[1:]], cwd=tmp_path,
+                          capture_output=True, text=True)
+    assert done.returncode == 0 and "nothing to do" in done.stderr
+
+
+def test_a_password_in_an_address_is_not_left_behind(pt, tmp_path):
+    (tmp_path / "in.jsonl").write_text(lines(RECORDS))
+    done = pt("pt-score", "--judge", "http://me:hush@127.0.0.1:9/v1", "in.jsonl", "-o", "out.jsonl", check=2)
+    assert "must not hold a user" in done.err and "hush" not in done.err
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and b"hush" in path.read_bytes()]
+
+
+def test_a_penalty_says_nothing_of_correctness(pt):
+    penalty = {"name": "repetition", "n": 1}
+    row = record("a", [MATH, penalty], "72 72. The answer is 72.", "The answer is 73.")
+    done = pt("pt-score", "--verify", "--raters", "correct", "--combine", "sum", input=lines([row]), check=0)
+    right, wrong = json.loads(done.out)["completions"]
+    assert right["scores"]["repetition"] < 0 and right["scores"]["math"] == 1.0 and right["scores"]["correct"] == 5.0
+    assert 0 < right["reward"] < 1 and wrong["scores"]["correct"] == 1.0
+    report = json.loads(pt("pt-eval", "--json", input=done.out, check=0).out)
+    assert report["mean"]["mean"] == 0.5
+
+
+def test_a_journal_with_an_unreadable_line_in_its_middle(tmp_path):
+    from pt_tools import grading
+
+    path = tmp_path / "scored.jsonl"
+    rows = [record(f"r{n}", None, "x") for n in range(6)]
+    with grading.Journal(path) as journal:
+        journal.add(rows)
+    whole = path.read_bytes()
+    third = len(b"".join(whole.splitlines(keepends=True)[:3]))
+    path.write_bytes(whole[:third] + b"\0" * 20 + whole[third + 20 :])
+    with grading.Journal(path) as journal:
+        assert [journal.take(row) is not None for row in rows] == [True] * 3 + [False] * 3
+        journal.add(rows[3:])
+        assert list(journal.read()) == rows
+    assert path.read_bytes() == whole
