@@ -34,6 +34,11 @@ def _paths(ref):
     return ref.path if ref.adapter is None else (ref.path, ref.adapter)
 
 
+def _part(text: str):
+    model, layers = _layers(text)
+    return list(layers), _paths(model)
+
+
 def is_recipe(text: str) -> bool:
     return text.endswith((".yml", ".yaml"))
 
@@ -64,7 +69,7 @@ class Config(options.Common):
                        "true or false, or a gradient over the layers as [0,0.5,1]; with commas outside brackets, one for "
                        "each model.", metavar="[FILTER:]NAME=VALUE", multiple=True)
     layers: tuple = opt((), "passthrough: layers A up to but not B of a model; several are stacked in this order.",
-                        metavar="MODEL:A-B", multiple=True)
+                        metavar="MODEL:A-B", multiple=True, input=_part)
     dtype: str = opt("auto", "Number format of the output; auto is the base's or first model's. Arithmetic is float32.",
                      choices=("auto", "float32", "bfloat16", "float16"))
     tokenizer_from: str | None = opt(None, "Whose tokenizer, chat template and generation settings go out: base, one of the "

@@ -83,6 +83,7 @@ def digest(plan: Plan, **more) -> str:
 
 def _described(source: Source) -> list:
     return [vars(source.tensor), None if source.rows is None else source.rows.tolist(),
+            None if source.share is None else source.share.tolist(), list(map(_described, source.fill)),
             None if source.delta is None else source.delta.identity()]
 
 
@@ -246,10 +247,23 @@ class _Merge:
             numbers.decode(numbers.view(raw, source.tensor.dtype), source.tensor.dtype, arrays[-1])
             if source.delta is not None:
                 source.delta.add(arrays[-1], start, source.rows)
+            for other in source.fill:
+                bad += self._fill(other, space, item, start, arrays[-1])
             counts.append(bad)
         base = arrays.pop() if item.base else None
         scratch = [space.array("scratch", place, n) for place in range(item.method.buffers)]
         return Block(arrays, base, space.array("out", 0, n), start, item.name, item.shape, scratch, self.plan.seed), counts
+
+    def _fill(self, source: Source, space: Space, item: Item, start: int, out: np.ndarray) -> int:
+        """Add another model's rows, each times its share, to rows that this model has not."""
+        raw, bad = self._fetch(source, space, item, start, len(out))
+        work = space.array("fill", 0, len(out))
+        numbers.decode(numbers.view(raw, source.tensor.dtype), source.tensor.dtype, work)
+        if source.delta is not None:
+            source.delta.add(work, start, source.rows)
+        work *= source.share[np.arange(start, start + len(out)) // count_of(item.shape[1:])]
+        out += work
+        return bad
 
     def _fetch(self, source: Source, space: Space, item: Item, start: int, n: int) -> tuple[np.ndarray, int]:
         """The stored bytes of a block, and how many of its numbers are not finite (an exception unless forced)."""
