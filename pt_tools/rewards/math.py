@@ -17,7 +17,8 @@ unfinished answer. Of several answers the last one counts if text between them s
 but "or", "and", "maybe", punctuation between them are one answer, their list: `\boxed{12} or \boxed{13}` is neither 12
 nor 13, "12, but 13 is possible too" is not 12.
 
-How answers are compared: exactly, `answers.py`. Where that does not decide (functions, roots of sums), computer algebra
+How answers are compared: exactly, `answers.py`; the base of a gold answer such as 2516_8 may be left out, as the question
+says it. Where that does not decide (functions, roots of sums), computer algebra
 does, `symbolic.py`, if the extra `[math]` is installed; `"symbolic": false` never asks it, `true` refuses to grade without
 it. The detail names it (`"by": "symbolic"`) where it decided, and a reason where no decision could be had: then the
 score is 0. That holds too for a gold answer that only computer algebra could read; one that nothing can match (empty, a
@@ -38,9 +39,9 @@ MAX_TEXT = 1_000_000  # characters; a longer completion is hostile, not an answe
 
 # A few words may stand between ("the answer to the question is"); bounded, so that matching stays linear.
 _ANSWER_IS = re.compile(
-    r"\banswer\b[*_]{0,3}(?: [a-z' ]{0,60}?)?[*_ ]{0,4}(?:\bis\b|\bare\b|:|=)[*_ :=]*"
+    r"(?<![^\W_])answer(?![^\W_])[*_]{0,3}(?: [a-z' ]{0,60}?)?[*_ ]{0,4}(?:\bis\b|\bare\b|:|=)[*_ :=]*"
     r"|^[#*_ ]{1,8}(?:the )?(?:final )?answer[*_ ]{0,4}\n", re.I | re.M)  # fmt: skip
-_RESULT = re.compile(r"[*_# ]*(?:final )?result[*_ ]*(?::|=|\bis\b)[*_ :=]*", re.I)
+_RESULT = re.compile(r"[*_# ]*(?:the )?(?:final )?result[*_ ]*(?::|=|\bis\b)[*_ :=]*", re.I)
 _MINERVA = re.compile(r"final answer:? the final answer is(.{1,2000}?)\. i hope", re.I | re.S)
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*(\{|[-+]?[0-9A-Za-z.]+)")
 _BRACE = re.compile(r"\\.|[{}]", re.S)  # an escaped brace is a character of the answer
@@ -50,11 +51,13 @@ _NUMBER = re.compile(r"(?:(?<![0-9A-Za-z)\]}])[-+])?(?:[0-9][0-9,]*(?:\.[0-9]+)?
 _OFFERED = re.compile(
     r"(?:[\s$,;:.()\[\]*_&/-]|\\[()\[\],;:! ]|\\(?:text|mathrm|quad|qquad)(?![A-Za-z])|[{}]|</?answer>|answer|\d[.)]"
     r"|(?:and|or|also|maybe|perhaps|possibly|alternatively|else|either|otherwise|is|are|could|may|might|be|possible|too"
-    r"|but|as|well|it|the|another|option|candidate|x|y|z|n)(?![a-z]))*", re.I)  # fmt: skip
+    r"|but|as|well|it|the|final|correct|another|option|candidate|x|y|z|n)(?![a-z]))*", re.I)  # fmt: skip
 _SECOND_THOUGHT = re.compile(
     r"[\s$,)\].*]*(?:\\[)\]])?[\s,]*\(?(?:(?:and/)?or|alternatively|(?:but|though) (?:it )?(?:maybe|perhaps|possibly|could be|might be))"
     r"\s+(?:maybe |perhaps |possibly |else |it is |it could be |even )?[\\($]*(-?[0-9](?:[^\n;.$)]|\.(?=[0-9])){0,40})"
     r"|[\s$,)\].*]*(?:but|though)\s+[\\($]*(-?[0-9]\S{0,30}) (?:is|may|might|could)", re.I)  # fmt: skip
+_SAME_AGAIN = re.compile(r"([^()]{1,100}?),?\s+\(?or\s([^()]{1,100}?)\)?")
+_BASE = re.compile(r"\$?([0-9A-F]+)_(?:[0-9]|\{[0-9]{1,2}\})\$?")
 _DECIMALS = re.compile(r"\.[0-9]{1,20}")
 _NEAR = 60  # characters between offered answers
 
@@ -96,6 +99,9 @@ def grade(spec, completion):
 
 def _compare(answer, right, may_ask):
     """(equal, what the detail says about it)."""
+    base = _BASE.fullmatch(right)
+    if base and answer.strip("$ ") == base.group(1):
+        return True, {}
     same = answers.compare(answer, right)
     if same is not None:
         return same, {} if same else {"reason": "wrong answer"}
@@ -261,30 +267,49 @@ def _box_at(text, start):
 
 
 def _after_hashes(text):
-    """What follows the last `####`: on the last line anything; above it a number (else it is a Markdown heading)."""
+    """What follows the last `####`, with those it is offered with."""
     start = text.rfind("####")
+    found = _hashes_at(text, start, len(text))
+    if not found:
+        return None
+    earlier = text.rfind("####", 0, len(text[:start].rstrip("#")))
+    return _offered_with(_hashes_at(text, earlier, start), found, text, start)
+
+
+def _hashes_at(text, start, end):
+    """The rest of the line: on the last line anything; above it a number (else it is a Markdown heading)."""
     if start < 0:
         return None
-    line, newline, rest = text[start:].lstrip("#").lstrip(" ").partition("\n")
-    line = line.strip().strip("*_ ")
+    line, newline, rest = text[start:end].lstrip("#").lstrip(" ").partition("\n")
+    stop = end - len(newline) - len(rest)
+    line = line.strip().removesuffix("</answer>").strip("*_ ")
     if _ANSWER_IS.match(line.removeprefix("The ").removeprefix("final ")):
         return None
-    if rest.strip() and answers.number(line.rstrip(".")) is None:
+    if (text[stop:].strip() or end < len(text)) and answers.number(line.rstrip(".")) is None:
         return None
-    return line and Found(line, len(text) - len(newline) - len(rest))
+    return line and Found(line, stop)
+
+
+def _offered_with(earlier, last, text, start):
+    """`last`, an answer whose statement begins at `start`, or the list of both if nothing stands between them."""
+    near = earlier and earlier.answer and 0 <= start - earlier.end <= _NEAR and _OFFERED.fullmatch(text, earlier.end, start)
+    return Found(_together([earlier.answer, last.answer] if near else [last.answer], text, last.end), last.end)
 
 
 def _tagged(text):
-    closing = text.rfind("</answer>")
+    found, start = _tag_before(text, len(text))
+    return found and _offered_with(_tag_before(text, start)[0], found, text, start)
+
+
+def _tag_before(text, end):
+    """(what the last tag before `end` says, where it opens)."""
+    closing = text.rfind("</answer>", 0, end)
     opening = text.rfind("<answer>", 0, max(closing, 0))
     if opening < 0:
-        return None
-    found = Found(text[opening + len("<answer>") : closing].strip(), closing + len("</answer>"))
-    earlier = text.rfind("</answer>", 0, opening)
-    if 0 <= earlier and opening - earlier <= _NEAR and _OFFERED.fullmatch(text, earlier, opening):
-        start = text.rfind("<answer>", 0, earlier) + len("<answer>")
-        return Found(_together([text[start:earlier].strip(), found.answer], text, found.end), found.end)
-    return Found(_together([found.answer], text, found.end), found.end)
+        return None, 0
+    inside = text[opening + len("<answer>") : closing].strip()
+    said = _answer_is(inside)
+    return Found(said.answer if said else inside, closing + len("</answer>")), opening
 
 
 _OR_THE = re.compile(r"\bor\b[a-z, ]{0,20}$", re.I)
@@ -297,7 +322,9 @@ def _answer_is(text):
         previous, last = last, match
     if previous and _OR_THE.search(text, max(0, last.start() - 30), last.start()) and last.start() - previous.end() < 200:
         return Found(text[previous.end() : last.end()] + _statement(text, last.end()).answer, last.end())
-    return last and _statement(text, last.end())
+    if not last:
+        return None
+    return _offered_with(previous and _statement(text, previous.end()), _statement(text, last.end()), text, last.start())
 
 
 def _result_line(text):
@@ -307,7 +334,10 @@ def _result_line(text):
     return marker and _statement(text, marker.end())
 
 
-_LEAD = re.compile(r"(?:\s|\\\[|\\\(|\$\$?(?=\s))*")
+_LEAD = re.compile(
+    r"(?:\s|\\\[|\\\(|\$\$?(?=\s)|(?:therefore|thus|hence|then|indeed|still|clearly|simply|just|exactly)(?![a-z])[,:]?)*",
+    re.I,
+)
 
 
 def _statement(text, start):
@@ -318,4 +348,7 @@ def _statement(text, start):
     # the full stop of \text{sq. units} ends no sentence
     stop = next((end for end in ends if line.count("{", 0, end.start()) <= line.count("}", 0, end.start())), None)
     line = line[: stop.start()] if stop else line
-    return Found(line.strip().strip("*_`\"' "), start + (stop.end() if stop else len(line)))
+    end = start + (stop.end() if stop else len(line))
+    line = line.strip().strip("*_`\"' ")
+    again = _SAME_AGAIN.fullmatch(line)  # \frac{1}{2} (or 0.5)
+    return Found(again.group(1) if again and _alike(again.group(1), again.group(2)) else line, end)

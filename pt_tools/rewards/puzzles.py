@@ -9,7 +9,8 @@ The expression is what stands in the last `<answer>…</answer>`, else in the la
 may end in "= 24", which must then be true; the step lines of tree-of-thought answers are not looked at.
 
 An expression is whole numbers in ASCII digits, the binary operators + - * / and parentheses, evaluated exactly with
-fractions. There is no sign in front of a number or a bracket, no power, no `//`, no decimal point, no number glued
+fractions. A minus sign may stand in front of a number or a bracket (nothing positive is reached by it that is not
+reached without), a plus sign may not. There is no power, no `//`, no decimal point, no number glued
 together or written with a leading zero. × ⋅ · ∗ ÷ ∕ − – and LaTeX's \times \cdot \div \frac{}{} \left \right are read
 as what they mean. Nothing is ever given to an interpreter.
 """
@@ -172,7 +173,7 @@ def evaluate(text):
 
 
 class _Parser:
-    """Recursive descent: sum = product (± product)*, product = atom (*/ atom)*, atom = number or ( sum )."""
+    """Recursive descent: sum = product (± product)*, product = atom (*/ atom)*, atom = [-] number or [-] ( sum )."""
 
     def __init__(self, text):
         self.tokens, at, text = [], 0, text.strip()
@@ -212,6 +213,8 @@ class _Parser:
     def atom(self):
         token = self.tokens[self.at]
         self.at += 1
+        if token == "-" and self.tokens[self.at] != "-":
+            return -self.atom()
         if token == "(":
             return self.bracket()
         if not token or token in "+-*/)":

@@ -62,7 +62,7 @@ def normal(text):
     text = " ".join(text.split()).lstrip("=: ")
     if ":" in text:
         text = _NOON.sub(lambda match: f" {match.group(1).lower()}m", text)
-    return text.rstrip(".,;").strip() if not text.endswith("..") else text
+    return text.rstrip(f".,;{ROW}").strip() if not text.endswith("..") else text
 
 
 def _plain_latex(text):

@@ -57,7 +57,7 @@ HOSTILE = {
     "powers": ["Answer: 4 ** 9 + 10 * 13", "Answer: (13-9)*(10-4)**1", "Answer: (13-9)^(10-4)", "Answer: 9**9**9**9 + 4 + 10 + 13"],
     "floor division": ["Answer: 13 // 9 * (10 - 4)", "Answer: (13-9)*(10-4)//1", "Answer: 100 // 4"],
     "remainder and bits": ["Answer: 13 % 9 * (10 - 4)", "Answer: (13 & 9) + 10 + 4", "Answer: 13 << 9 >> 10 | 4", "Answer: ~4", "Answer: 13 @ 9"],
-    "signs": ["Answer: -(9 - 13) * (10 - 4)", "Answer: +(13 - 9) * (10 - 4)", "Answer: (9 - 13) * -(10 - 4)", "Answer: (9-13)*(4-10)*--1", "Answer: 13--9"],
+    "signs": ["Answer: -(13 - 9) * (10 - 4)", "Answer: +(13 - 9) * (10 - 4)", "Answer: --(13 - 9) * (10 - 4)", "Answer: (9-13)*(4-10)*--1", "Answer: 13--9"],
     "decimals": ["Answer: (13.0 - 9) * (10 - 4)", "Answer: 13.9 + 10.1", "Answer: 4.9 * 10 - 13", "Answer: .4", "Answer: 1e1", "Answer: 4,9"],
     "glued digits": ["Answer: 49 - 13 - 10 - 2", "Answer: (1 3 - 9) * (10 - 4)", "Answer: 13 - 9 10 - 4", "Answer: 0x18", "Answer: 1_0", "Answer: (013-9)*(10-04)"],
     "no operator": ["Answer: (13 - 9)(10 - 4)", "Answer: 4 (10 - 4)", "Answer: 13 9 10 4", "Answer: (13 - 9) x (10 - 4)", "Answer: 4 plus 20"],
@@ -91,8 +91,10 @@ def test_countdown_by_hand():
     assert countdown("3 + 3", [3, 7], 6) == 0 and countdown("3 + 3", [3, 3], 6, True) == 1
     assert countdown("8 / (3 - 8 / 3)", [8, 8, 3, 3], 24, True) == 1
     assert countdown("\\frac{8}{3-\\frac{8}{3}}", [8, 8, 3, 3], 24, True) == 1 and countdown("8 ÷ (3 − 8 ÷ 3)", [8, 8, 3, 3], 24) == 1
+    assert countdown("-3 + 7", [3, 7], 4) == countdown("-(3 - 7)", [3, 7], 4) == countdown("7 * -3", [3, 7], -21) == 1
+    assert countdown("-3 + 7", [4, 7], 4) == countdown("7 - 3", [3, 7], -4) == 0
     assert countdown("1 / 3", [1, 3], 0) == 0 and countdown("3 - 7", [3, 7], -4) == 1 and countdown("3 - 7 = -4", [3, 7], -4) == 1
-    for expression, target in [("7**3", 343), ("7//3", 2), ("7.3", 7), ("73", 73), ("7^3", 343), ("7 3", 73), ("-3 + 7", 4)]:
+    for expression, target in [("7**3", 343), ("7//3", 2), ("7.3", 7), ("73", 73), ("7^3", 343), ("7 3", 73), ("+3 + 7", 10), ("--3 + 7", 10)]:
         assert countdown(expression, [3, 7], target) == 0, expression  # some pay elsewhere
 
 
@@ -148,6 +150,9 @@ def reference(text, numbers):
 def walk(node):
     if isinstance(node, ast.Constant) and type(node.value) is int:
         return Fraction(node.value), [node.value]
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub) and not isinstance(node.operand, ast.UnaryOp):
+        value, used = walk(node.operand)
+        return -value, used
     if not isinstance(node, ast.BinOp) or type(node.op) not in SIGNS:
         raise ValueError("not of the game")
     (x, left), (y, right) = walk(node.left), walk(node.right)
