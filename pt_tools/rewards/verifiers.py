@@ -81,8 +81,7 @@ class Verifiers:
         tasks = [{"verifier": record.get("verifier"), "completions": [
             {name: each[name] for name in SEEN if name in each} for each in record["completions"]]} for record in batch]
         payload = {"settings": dataclasses.asdict(rewards.settings), "own": self.own, "raters": self.raters, "tasks": tasks}
-        added = sum(2 * spec.get("timeout_s", 0) for spec in rewards.settings.added)  # tried twice
-        limit = START_S + (COMPLETION_S + added) * sum(len(task["completions"]) for task in tasks)
+        limit = START_S + sum(_longest(task) * len(task["completions"]) for task in tasks)
         try:
             answer = self.pool.call(payload, limit)
         except worker.Failed as error:
@@ -90,6 +89,14 @@ class Verifiers:
                 raise NoSandbox(str(error).removeprefix("NoSandbox: ")) from None
             raise
         return [[[rewards.Verdict(**verdict) for verdict in verdicts] for verdicts in found] for found in answer]
+
+
+def _longest(record):
+    """Seconds that grading one completion may take: every verifier that has a limit of its own is tried twice."""
+    own = record.get("verifier")
+    specs = [*(own if isinstance(own, list) else [own]), *rewards.settings.added]
+    limits = [spec.get("timeout_s") for spec in specs if isinstance(spec, dict)]
+    return COMPLETION_S + 2 * sum(each for each in limits if type(each) in (int, float) and 0 < each <= 86400)
 
 
 def grade(payload):

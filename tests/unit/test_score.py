@@ -252,3 +252,12 @@ def test_a_journal_with_an_unreadable_line_in_its_middle(tmp_path):
         journal.add(rows[3:])
         assert list(journal.read()) == rows
     assert path.read_bytes() == whole
+
+
+def test_a_batch_has_time_for_the_limits_of_its_verifiers():
+    from pt_tools.rewards import verifiers
+
+    slow = {"name": "code", "timeout_s": 600}
+    assert verifiers._longest(record("a", None, "")) == verifiers.COMPLETION_S
+    assert verifiers._longest(record("a", [MATH, slow], "")) == verifiers.COMPLETION_S + 1200
+    assert verifiers._longest(record("a", [{"timeout_s": "x"}, {"timeout_s": 1e300}, 5], "")) == verifiers.COMPLETION_S
