@@ -29,8 +29,8 @@ OWN_FORM = {"lr", "batch_size", "out", "seed", "model", "temperature", "max_new_
 def test_help_names_every_flag_and_example(name):
     argv = COMMANDS[name].name.split()
     text = subprocess.run([BIN / argv[0], *argv[1:], "--help"], capture_output=True, text=True, check=True).stdout
-    for field in options.fields(COMMANDS[name].config):
-        assert field == "files" or options.flag(field) in text
+    for field_name, field in options.fields(COMMANDS[name].config).items():
+        assert field_name == "files" or (field.metadata["metavar"] if field.metadata["argument"] else options.flag(field_name)) in text
     assert COMMANDS[name].examples and all(example in text for example in COMMANDS[name].examples)
 
 
@@ -75,8 +75,9 @@ def test_man_pages_are_current_and_clean(tmp_path):
         done = subprocess.run(["groff", "-ww", "-man", "-Tutf8", page], capture_output=True, text=True)
         assert done.returncode == 0 and done.stderr == "", page
         text = re.sub(".\b", "", done.stdout).replace("\u2010", "-").replace("\u2212", "-")
-        for field in options.fields(COMMANDS[page.stem].config) if page.stem in COMMANDS else ():
-            assert field == "files" or options.flag(field) in text
+        fields = options.fields(COMMANDS[page.stem].config) if page.stem in COMMANDS else {}
+        for field_name, field in fields.items():
+            assert field_name == "files" or field.metadata["argument"] or options.flag(field_name) in text
 
 
 @pytest.mark.parametrize("name", COMMANDS)
