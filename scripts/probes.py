@@ -49,6 +49,8 @@ LEAKS = {  # the body of a try; what it prints counts
     "tcp": "import socket; s = socket.create_connection(('127.0.0.1', PORT), 1); print('LEAK')",
     "unix-socket": "import socket; s = socket.socket(socket.AF_UNIX); s.connect('HOST/sock'); print('LEAK')",
     "abstract-socket": "import socket; s = socket.socket(socket.AF_UNIX); s.connect('\\0ABSTRACT'); print('LEAK')",
+    "datagram": "import socket; s = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)[0]; s.sendto(b'x', 'HOST/datagrams'); "
+    "print('LEAK')",
     "signal-host": "os.kill(HOSTPID, 0); print('LEAK')",
     "limits-of-host": "import resource; resource.prlimit(HOSTPID, resource.RLIMIT_CORE); print('LEAK')",
     "schedule-of-host": "os.sched_setaffinity(HOSTPID, os.sched_getaffinity(0)); print('LEAK')",
@@ -124,7 +126,10 @@ class Host:
         self.listeners = [_listen(socket.AF_INET, ("127.0.0.1", 0)), _listen(socket.AF_UNIX, str(self.folder / "sock"))]
         self.abstract = f"probe-{os.getpid()}-{time.monotonic_ns()}"
         self.listeners.append(_listen(socket.AF_UNIX, f"\0{self.abstract}"))
-        (self.folder / "sock").chmod(0o777)
+        self.datagrams = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.datagrams.bind(str(self.folder / "datagrams"))
+        for name in ("sock", "datagrams"):
+            (self.folder / name).chmod(0o777)
         for name in ("secret", ".profile", "shared", "victim"):
             (self.folder / name).write_text("canary")
             (self.folder / name).chmod(0o666)
@@ -140,12 +145,13 @@ class Host:
         for listener in self.listeners:
             listener.shutdown(socket.SHUT_RDWR)  # wakes the thread that accepts
             listener.close()
+        self.datagrams.close()
         shutil.rmtree(self.folder)
         self.shm.unlink(missing_ok=True)
 
     def traces(self):
         """Whether anything in the folder is not as it was."""
-        names = {".profile", "secret", "shared", "victim", "sock"}
+        names = {".profile", "secret", "shared", "victim", "sock", "datagrams"}
         return {p.name for p in self.folder.iterdir()} != names or self.shm.exists() or any(
             (self.folder / n).stat().st_mode & 0o777 != 0o666 or (self.folder / n).read_text() != "canary"
             for n in ("shared", "victim"))
@@ -179,7 +185,7 @@ def broken(name, tier):
             return code.grade(SPEC, {"text": FORGED[name.removeprefix("forged-")]}, tier)[0] > 0
         memory, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
         body = {**LEAKS, **TRACES, **{f"flood-{n}": text for n, text in FLOODS.items()}}[name]
-        output, _ = code_run.run_program(host.fill(body), "", LIMITS, tier, start + TIME_S)
+        output, _ = code_run.run_program(host.fill(body), "", LIMITS, tier, sandbox.Clock(TIME_S))
         seconds = time.monotonic() - start
         grown_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory
         if name in TRACES:
@@ -202,7 +208,7 @@ def leaks_plainly(name):
 def controls(tier):
     """A right program passes and a wrong one fails: a sandbox in which nothing runs would hold against everything."""
     right, wrong = (code.grade(SPEC, {"text": text}, tier)[0] for text in (RIGHT, WRONG))
-    output, how = code_run.run_program("print(input()[::-1])", "abc", LIMITS, tier, time.monotonic() + 30)
+    output, how = code_run.run_program("print(input()[::-1])", "abc", LIMITS, tier, sandbox.Clock(30))
     return (right, wrong, bytes(output), how) == (1.0, 0.0, b"cba\n", "exit 0")
 
 

@@ -352,8 +352,10 @@ def _rlvr_verifier(name, truth):
 
 def _humaneval(row):
     name, test = _string(row, "entry_point"), _string(row, "test")
-    verifier = {"name": "code", "tests": [f"{test.rstrip()}\n\ncheck({name})"], "entry_point": name}
-    prompt = as_turns(_string(row, "prompt"), "user")
+    start = _string(row, "prompt")
+    tests = [f"{test.rstrip()}\n\ncheck({name})"]
+    verifier = {"name": "code", "tests": tests, "entry_point": name, "prompt": start}
+    prompt = as_turns(start, "user")
     return {**_named(row, "task_id", "humaneval"), "prompt": prompt, "verifier": verifier, **row}
 
 

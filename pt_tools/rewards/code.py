@@ -4,7 +4,8 @@
     {"name": "code", "stdio": [{"input": "1 2", "output": "3"}]}
     {"name": "code", "calls": [{"args": [1, 2], "expected": 3}], "entry_point": "f"}
 
-Options of all three: `timeout_s` for the whole completion (10), `memory_mb` of address space (512), `reward`: "all"
+Options of all three: `timeout_s` for the whole completion (10; time in which it
+waits for a processor does not count), `memory_mb` of address space (512), `reward`: "all"
 (1 if every test passes, the default) or "fraction" of the tests that pass.
 
 The submission runs in a jail of its own and only plain values come out of it (jail/values.py), so a test counts as
@@ -112,7 +113,7 @@ def _plan(text):
     return Plan(
         form, spec.get("tests"), spec.get("calls"), spec.get("stdio"), names, modules, given, spec.get("setup", ""),
         spec.get("prompt"), spec.get("reward") == "fraction", timeout_s,
-        sandbox.Limits(wall_s=timeout_s + 30, memory_mb=int(memory_mb), cpu_s=int(timeout_s) + 2),
+        sandbox.Limits(wall_s=sandbox.longest(timeout_s) + 2 * sandbox.START_S, memory_mb=int(memory_mb), cpu_s=int(timeout_s) + 2),
     )  # fmt: skip
 
 

@@ -5,10 +5,10 @@ Every function returns (passed: list of bool, reason or None). Failed and NoSand
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import select
-import time
 
 from pt_tools.errors import printable
 from pt_tools.rewards import sandbox
@@ -23,19 +23,19 @@ REL_TOL, ABS_TOL = 1e-6, 1e-9
 
 def run_tests(plan, texts, tier):
     """Asserts: the tests run in one jail, the submission in another; every value that crosses is plain."""
-    passed, deadline = [], time.monotonic() + plan.timeout_s
-    with sandbox.start(plan.limits, tier) as solution:
-        reason = _load(solution, texts, deadline)
+    passed, clock = [], sandbox.Clock(plan.timeout_s)
+    with clock.run(plan.limits, tier) as solution:
+        reason = _load(solution, texts, clock)
         if reason:
             return passed, reason
-        with sandbox.start(plan.limits, tier) as tester:
+        with clock.run(plan.limits, tier) as tester:
             order = {"role": "tester", "names": plan.names, "modules": plan.modules, "given": plan.given,
                      "setup": plan.setup, "tests": plan.tests, "all": plan.fraction}
             reason = None
             try:
-                tester.send(values.dumps(order), deadline)
+                tester.send(values.dumps(order), clock)
                 while len(passed) < len(plan.tests):
-                    report = _next_report(tester, solution, deadline)
+                    report = _next_report(tester, solution, clock)
                     passed.append(report[0] == "pass")
                     if not passed[-1]:
                         reason = reason or clean(f"wrong: test {len(passed)}: {report[1]}")
@@ -50,31 +50,36 @@ def run_tests(plan, texts, tier):
     return passed, reason
 
 
+def _loads(data):
+    """Values from a jail, in this process, which nobody kills."""
+    return values.loads(data, tables=values.NAMED)
+
+
 class Lost(Exception):
     """The submission's process has ended; the text says how."""
 
 
-def _next_report(tester, solution, deadline):
+def _next_report(tester, solution, clock):
     """Carry the tester's questions to the submission and the answers back, until the tester reports on a test."""
     while True:
-        frame = tester.receive(deadline)
+        frame = tester.receive(clock)
         if not frame.startswith(b"?"):
-            return values.loads(frame)
-        tester.send(_answer(solution, frame[1:], deadline), deadline)
+            return _loads(frame)
+        tester.send(_answer(solution, frame[1:], clock), clock)
 
 
-def _answer(solution, frame, deadline):
+def _answer(solution, frame, clock):
     try:
-        solution.send(frame, deadline)
-        return solution.receive(deadline)
+        solution.send(frame, clock)
+        return solution.receive(clock)
     except Ended:
         raise Lost(_how(solution)) from None
 
 
-def _load(solution, texts, deadline):
+def _load(solution, texts, clock):
     """Hand over the program -> None, or why it could not be loaded."""
     try:
-        answer = values.loads(_answer(solution, values.dumps({"role": "solution", "texts": texts}), deadline))
+        answer = _loads(_answer(solution, values.dumps({"role": "solution", "texts": texts}), clock))
         return None if answer == ["ok", None] else clean(f"import: {answer[2]}")
     except Late:
         return "timeout: import"
@@ -86,7 +91,7 @@ def _load(solution, texts, deadline):
 
 def _how(jail):
     """How a jailed process ended, in words; it has closed its pipe."""
-    jail.wait(time.monotonic() + EXIT_S)
+    jail.wait(sandbox.Clock(EXIT_S))
     ended = jail.close()
     if "over" in ended:
         return "killed: disk"
@@ -95,13 +100,13 @@ def _how(jail):
 
 def run_calls(plan, texts, tier):
     """Calls of the entry point, compared here (`same`)."""
-    passed, reason, deadline = [], None, time.monotonic() + plan.timeout_s
-    with sandbox.start(plan.limits, tier) as solution:
-        reason = _load(solution, texts, deadline)
+    passed, reason, clock = [], None, sandbox.Clock(plan.timeout_s)
+    with clock.run(plan.limits, tier) as solution:
+        reason = _load(solution, texts, clock)
         if reason:
             return passed, reason
         for call in plan.calls:
-            failure, over = _one_call(solution, plan.names[0], call, deadline)
+            failure, over = _one_call(solution, plan.names[0], call, clock)
             passed.append(failure is None)
             reason = reason or failure and clean(f"{failure}: test {len(passed)}")
             if failure and (over or not plan.fraction):
@@ -109,11 +114,11 @@ def run_calls(plan, texts, tier):
     return passed, reason
 
 
-def _one_call(solution, name, call, deadline):
+def _one_call(solution, name, call, clock):
     """(None or why it failed, whether the process is of no more use)."""
     request = values.dumps(["call", name, None, call["args"], {}])
     try:
-        status, *rest = values.loads(_answer(solution, request, deadline))
+        status, *rest = _loads(_answer(solution, request, clock))
         if status != "ok":
             return ": ".join(filter(None, map(str, rest))), False
         return None if same(rest[0], call["expected"]) else "wrong", False
@@ -152,26 +157,26 @@ def same(got, expected):
 
 def run_stdio(plan, texts, tier):
     """Main programs: what each prints for an input, compared here; every case is a process of its own."""
-    passed, reason, deadline = [], None, time.monotonic() + plan.timeout_s
+    passed, reason, clock = [], None, sandbox.Clock(plan.timeout_s)
     for number, case in enumerate(plan.stdio, 1):
-        failure = _one_program(plan, texts[-1], case, tier, deadline)
+        failure = _one_program(plan, texts[-1], case, tier, clock)
         passed.append(failure is None)
         reason = reason or failure and clean(f"{failure}: test {number}")
-        if failure and (not plan.fraction or time.monotonic() > deadline):
+        if failure and (not plan.fraction or not clock.left()):
             break
     return passed, reason
 
 
-def _one_program(plan, text, case, tier, deadline):
+def _one_program(plan, text, case, tier, clock):
     """None, or why the program failed on this input."""
     most = max(MIN_OUTPUT, 2 * len(case["output"]))
-    output, how = run_program(text, case["input"], plan.limits, tier, deadline, most)
+    output, how = run_program(text, case["input"], plan.limits, tier, clock, most)
     if how != "exit 0":
         return how
     return None if lines(output.decode("utf-8", "replace")) == lines(case["output"]) else "wrong"
 
 
-def run_program(text, stdin, limits, tier, deadline, most=MIN_OUTPUT):
+def run_program(text, stdin, limits, tier, clock, most=MIN_OUTPUT):
     """Run a main program on the text `stdin` -> (what it wrote, some `most` bytes, and how it ended: "exit 0", …)."""
     given = os.memfd_create("stdin", os.MFD_CLOEXEC)
     reading, writing = os.pipe2(os.O_CLOEXEC)
@@ -180,14 +185,17 @@ def run_program(text, stdin, limits, tier, deadline, most=MIN_OUTPUT):
         with open(given, "wb", closefd=False) as file:
             file.write(stdin.encode("utf-8", "surrogatepass"))
         os.lseek(given, 0, os.SEEK_SET)
-        with sandbox.start(limits, tier, given, writing) as jail:
+        with clock.run(limits, tier, given, writing) as jail:
             os.close(writing)
             writing = None
-            jail.send(values.dumps({"role": "program", "texts": [text]}), deadline)
-            if not _read(reading, output, most, deadline):
+            jail.send(values.dumps({"role": "program", "texts": [text]}), clock)
+            if not _read(reading, output, most, clock):
                 return output, "killed: too much output"
-            reason = _reason(jail, deadline)
-            if not jail.wait(deadline):
+            reason = _reason(jail, clock)
+            clock.settle(jail)
+            with contextlib.suppress(Ended):
+                jail.send(b"", clock)
+            if not jail.wait(clock):
                 return output, "timeout"
             how = _how(jail)
             return output, clean(reason) if how == "exit 1" and isinstance(reason, str) else how
@@ -201,20 +209,18 @@ def run_program(text, stdin, limits, tier, deadline, most=MIN_OUTPUT):
                 os.close(fd)
 
 
-def _reason(jail, deadline):
-    """What the process says about its end; nothing depends on it."""
+def _reason(jail, clock):
+    """What the process says about its end, for which it waits; nothing depends on it."""
     try:
-        return values.loads(jail.receive(deadline))
+        return _loads(jail.receive(clock))
     except (Ended, values.NotPlain):
         return None
 
 
-def _read(fd, output, most, deadline):
+def _read(fd, output, most, clock):
     """Collect everything in `output` until the pipe is closed; False if that is more than `most` bytes. Late."""
-    poll = select.poll()
-    poll.register(fd, select.POLLIN)
     while len(output) <= most:
-        if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
+        if not sandbox.ready(fd, select.POLLIN, clock):
             raise Late
         block = os.read(fd, 2**18)
         if not block:

@@ -17,6 +17,7 @@ limited, the environment is empty, privileges are dropped, and the whole process
 from __future__ import annotations
 
 import array
+import contextlib
 import json
 import os
 import select
@@ -48,7 +49,7 @@ class Ended(Exception):
 
 
 class Late(Exception):
-    """No message by the deadline."""
+    """No message in time."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,60 @@ class Limits:
     cpu_s: int = 11
 
 
+class Clock:
+    """The time that a submission has: `seconds`, without what its processes, or this thread, waited for a processor.
+
+    So a verdict does not depend on how busy the machine is. `latest` bounds what is added (where the kernel does not
+    tell of the waiting, nothing is).
+    """
+
+    def __init__(self, seconds):
+        self.end = time.monotonic() + seconds
+        self.latest = self.end + longest(seconds) - seconds
+        self.jails, self._before = [], _waited("thread-self")
+
+    def left(self):
+        """Seconds until the time is up, 0 from then on."""
+        now = time.monotonic()
+        if now < self.end:
+            return self.end - now
+        waited = sum(_waited(jail.pid) for jail in self.jails) + _waited("thread-self") - self._before
+        return max(0.0, min(self.end + waited, self.latest) - now)
+
+    @contextlib.contextmanager
+    def run(self, limits, tier, stdin=None, stdout=None):
+        """`start`, whose own time does not count; what the jail waits for a processor is added."""
+        begun = time.monotonic()
+        with start(limits, tier, stdin, stdout) as jail:
+            took = time.monotonic() - begun
+            self.end, self.latest = self.end + took, self.latest + took
+            self.jails.append(jail)
+            try:
+                yield jail
+            finally:
+                self.settle(jail)
+
+    def settle(self, jail):
+        """Add what this jail has waited so far, for good; its process may end now."""
+        if jail in self.jails:
+            self.jails.remove(jail)
+            self.end = min(self.end + _waited(jail.pid), self.latest)
+
+
+def longest(seconds):
+    """Seconds by the clock after which even a process that got no processor is out of time."""
+    return 5 * seconds + 30
+
+
+def _waited(process):
+    """Seconds that the main thread of a process was ready to run and did not; 0 if the kernel does not tell."""
+    try:
+        with open(f"/proc/{process}/schedstat", "rb") as file:
+            return int(file.read().split()[1]) / 1e9
+    except (OSError, ValueError, IndexError):
+        return 0.0
+
+
 class Jail:
     """One confined python process (see jail/child.py for what it answers). Use as a context manager."""
 
@@ -67,6 +122,7 @@ class Jail:
         self.tier, self.ended = launcher.tier, None
         self._life, life = socket.socketpair()
         self._channel, channel = socket.socketpair()
+        self._channel.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)  # its first message says its process id
         null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         try:
             request = {"wall_s": limits.wall_s, "cpu_s": limits.cpu_s, "memory_mb": limits.memory_mb}
@@ -80,15 +136,25 @@ class Jail:
             life.close(), channel.close(), os.close(null)
         self._channel.setblocking(False)
         try:
-            self.receive(time.monotonic() + START_S)  # it is ready: only now the submission's time begins
+            clock = Clock(START_S)
+            self.pid = self._sender(clock)
+            self.receive(clock)  # it is ready: only now the submission's time begins
         except (Late, Ended) as error:
             raise Failed(f"sandbox: not ready ({self.close() or type(error).__name__})") from None
 
-    def send(self, data, deadline):
+    def _sender(self, clock):
+        """The id, as seen here, of the process that sent what comes next; None if it cannot be seen. Late, Ended."""
+        self._wait(select.POLLIN, clock)
+        _, extra, _, _ = self._channel.recvmsg(1, socket.CMSG_SPACE(12), socket.MSG_PEEK)
+        self._channel.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 0)
+        found = [struct.unpack("3i", data)[0] for _, kind, data in extra if kind == socket.SCM_CREDENTIALS]
+        return found[0] if found and found[0] > 0 else None
+
+    def send(self, data, clock):
         """Send one message (bytes). Late, Ended."""
         view = memoryview(struct.pack("<I", len(data)) + data)
         while view:
-            self._wait(select.POLLOUT, deadline)
+            self._wait(select.POLLOUT, clock)
             try:
                 view = view[self._channel.send(view) :]
             except BlockingIOError:
@@ -96,17 +162,17 @@ class Jail:
             except OSError:
                 raise Ended from None
 
-    def receive(self, deadline):
+    def receive(self, clock):
         """One message (bytes). Late, Ended; a message that is too large is Ended too."""
-        (size,) = struct.unpack("<I", self._exactly(4, deadline))
+        (size,) = struct.unpack("<I", self._exactly(4, clock))
         if size > values.MAX_FRAME + 16:
             raise Ended
-        return self._exactly(size, deadline)
+        return self._exactly(size, clock)
 
-    def _exactly(self, size, deadline):
+    def _exactly(self, size, clock):
         parts = bytearray()
         while len(parts) < size:
-            self._wait(select.POLLIN, deadline)
+            self._wait(select.POLLIN, clock)
             try:
                 block = self._channel.recv(min(size - len(parts), 2**18))
             except BlockingIOError:
@@ -118,17 +184,13 @@ class Jail:
             parts += block
         return bytes(parts)
 
-    def _wait(self, event, deadline):
-        poll = select.poll()
-        poll.register(self._channel, event)
-        if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
+    def _wait(self, event, clock):
+        if not ready(self._channel, event, clock):
             raise Late
 
-    def wait(self, deadline):
-        """True when the process has ended by itself before the deadline."""
-        poll = select.poll()
-        poll.register(self._life, select.POLLIN)
-        return bool(poll.poll(max(0.0, deadline - time.monotonic()) * 1000))
+    def wait(self, clock):
+        """True when the process has ended by itself in time."""
+        return ready(self._life, select.POLLIN, clock)
 
     def close(self):
         """Kill all of it, wait until it is gone -> {"exit": code}, {"signal": number} or {"over": "disk"}. Failed if
@@ -154,6 +216,16 @@ class Jail:
         except Failed:
             if kind is None or issubclass(kind, (Late, Ended)):
                 raise
+
+
+def ready(file, event, clock):
+    """Wait for `event` on a descriptor -> whether it came before the time was up."""
+    poll = select.poll()
+    poll.register(file, event)
+    while not poll.poll((left := clock.left()) * 1000):
+        if not left:
+            return False
+    return True
 
 
 class Gone(Failed):
@@ -284,16 +356,16 @@ def broken(path):
 def _probe(tier):
     import tempfile
 
-    deadline = time.monotonic() + START_S
+    clock = Clock(START_S)
     with tempfile.TemporaryDirectory() as folder, start(Limits(START_S), tier) as jail:
         os.chmod(folder, 0o777)
         canary = Path(folder, "canary")
         canary.write_text("")
         try:
-            jail.send(values.dumps({"role": "solution", "texts": [PROBE]}), deadline)
-            answers = [values.loads(jail.receive(deadline))]
-            jail.send(values.dumps(["call", "broken", None, (str(canary),), {}]), deadline)
-            answers.append(values.loads(jail.receive(deadline)))
+            jail.send(values.dumps({"role": "solution", "texts": [PROBE]}), clock)
+            answers = [values.loads(jail.receive(clock))]
+            jail.send(values.dumps(["call", "broken", None, (str(canary),), {}]), clock)
+            answers.append(values.loads(jail.receive(clock)))
         except (Late, Ended):
             return f"a trial run failed: {jail.close()}"
         return None if answers == [["ok", None], ["ok", []]] else f"a trial run gave {answers}"

@@ -32,7 +32,7 @@ def tier(request):
 
 
 def output(text, tier, stdin="", limits=probes.LIMITS, seconds=60):
-    return code_run.run_program(textwrap.dedent(text), stdin, limits, tier, time.monotonic() + seconds)
+    return code_run.run_program(textwrap.dedent(text), stdin, limits, tier, sandbox.Clock(seconds))
 
 
 # ---- probes
@@ -58,7 +58,7 @@ def test_long_probe(name, tier):
 
 
 @pytest.mark.parametrize("name", ["environment", "secret-file", "symlink", "open-descriptors", "tcp", "unix-socket",
-                                  "abstract-socket", "signal-host", "write", "append", "unlink", "spawn"])  # fmt: skip
+                                  "abstract-socket", "datagram", "signal-host", "write", "append", "unlink", "spawn"])  # fmt: skip
 def test_the_probe_succeeds_without_a_sandbox(name):
     assert probes.leaks_plainly(name)
 
@@ -196,7 +196,7 @@ def test_the_filter_knows_the_numbers_of_this_machine():
     known = {a[1].partition("_NR")[2].lstrip("3264").lstrip("_"): a[2] for line in header.read_text().splitlines()
              if len(a := line.split()) >= 3 and a[0] == "#define" and "_NR" in a[1]}  # fmt: skip
     table = {**seccomp.ALWAYS, **seccomp.ALONE, "clone": seccomp.CLONE, "kill": seccomp.KILL, "fcntl": seccomp.FCNTL,
-             "ioctl": seccomp.IOCTL, "prlimit64": seccomp.PRLIMIT, "tgkill": seccomp.TGKILL}  # fmt: skip
+             "ioctl": seccomp.IOCTL, "prlimit64": seccomp.PRLIMIT, "tgkill": seccomp.TGKILL, "prctl": seccomp.PRCTL, "socketpair": seccomp.SOCKETPAIR}  # fmt: skip
     checked = {name: (number[column], int(known[name])) for name, number in table.items() if known.get(name, "").isdigit()}
     assert len(checked) >= 60 and all(a == b for a, b in checked.values()), checked
 
@@ -238,6 +238,10 @@ def test_the_filter_is_a_sound_program(machine, alone, monkeypatch):
     assert run(seccomp.KILL[column], 1) == run(seccomp.PRLIMIT[column], 1) == (refused if alone else seccomp.ALLOW)
     assert run(seccomp.PRLIMIT[column], 0) == run(seccomp.PRLIMIT[column], 77) == seccomp.ALLOW
     assert run(seccomp.FCNTL[column], 3, 8) == refused and run(seccomp.FCNTL[column], 3, 3) == seccomp.ALLOW
+    assert run(seccomp.SOCKETPAIR[column], 1, 0x80001) == seccomp.ALLOW and run(seccomp.SOCKETPAIR[column], 1, 5) == seccomp.ALLOW
+    assert run(seccomp.SOCKETPAIR[column], 1, 0x80002) == run(seccomp.SOCKETPAIR[column], 1, 3) == refused
+    assert run(seccomp.SOCKETPAIR[column], 30, 1) == run(seccomp.PRCTL[column], 1) == refused
+    assert run(seccomp.PRCTL[column], 15) == seccomp.ALLOW
     daily = {"x86_64": (0, 1, 2, 3, 9, 11, 12, 202, 228, 257, 262), "aarch64": (56, 57, 63, 64, 214, 222, 98, 113)}[machine]
     assert {run(number) for number in (*daily, 436, 437)} == {seccomp.ALLOW}
 

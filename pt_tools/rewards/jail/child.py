@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import atexit
 import builtins
+import contextlib
 import gc
 import importlib
 import importlib.abc
@@ -173,7 +174,10 @@ def program(pipe, order):
         sys.stdout.flush()
     except BaseException as error:
         code, reason = 1, why(error)
+    with contextlib.suppress(OSError):
+        os.close(1)
     pipe.send(values.dumps(reason))
+    pipe.receive()  # until it is known how long this process waited for a processor
     os._exit(code & 255)
 
 

@@ -31,6 +31,7 @@ ALWAYS = {
     "msgget": (68, 186), "msgsnd": (69, 189), "msgrcv": (70, 188), "msgctl": (71, 187), "mq_open": (240, 180),
     "mq_unlink": (241, 181), "memfd_create": (319, 279), "mknod": (133, None), "mknodat": (259, 33),
     "remap_file_pages": (216, 234), "io_setup": (206, 0), "nfsservctl": (180, 42),
+    "connect": (42, 203), "bind": (49, 200),
 }  # fmt: skip
 ALONE = {
     "fork": (57, None), "vfork": (58, None), "execve": (59, 221), "execveat": (322, 281), "tkill": (200, 130),
@@ -40,14 +41,17 @@ ALONE = {
     "lsetxattr": (189, 6), "fsetxattr": (190, 7), "removexattr": (197, 14), "lremovexattr": (198, 15),
     "fremovexattr": (199, 16), "truncate": (76, 45), "setpriority": (141, 140), "ioprio_set": (251, 30),
     "sched_setaffinity": (203, 122), "sched_setparam": (142, 118), "sched_setscheduler": (144, 119),
-    "sched_setattr": (314, 274),
+    "sched_setattr": (314, 274), "inotify_init": (253, None), "inotify_init1": (294, 26),
 }  # fmt: skip
+SOCKETPAIR, PRCTL = (53, 199), (157, 167)
 CLONE, KILL, TGKILL, FCNTL, IOCTL, PRLIMIT = (56, 220), (62, 129), (234, 131), (72, 25), (16, 29), (302, 261)
 MACHINES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}  # column above, AUDIT_ARCH_*
 COMMON = 424  # from here on the numbers are the same everywhere
 NEWER_ALLOWED = (436, 437, 439, 441, 449)  # close_range, openat2, faccessat2, epoll_pwait2, futex_waitv
 NAMESPACES = 0x7E020000  # CLONE_NEWNS|NEWCGROUP|NEWUTS|NEWIPC|NEWUSER|NEWPID|NEWNET
 THREAD = 0x00010000
+AF_UNIX, DATAGRAMS = 1, 2  # SOCK_DGRAM and SOCK_RAW have this bit: such a socket may send to others than its pair
+SET_PDEATHSIG = 1  # prctl: who dies with its parent stays so
 OWNERS = (8, 10, 15)  # F_SETOWN, F_SETSIG, F_SETOWN_EX: the kernel would signal for us
 DEVICES = (0x8901, 0x8902, 0x5412, 0x541C)  # FIOSETOWN, SIOCSPGRP, TIOCSTI, TIOCLINUX
 
@@ -79,9 +83,11 @@ def _common(alone, column, arch):
         if number is not None:
             lines += [(EQUAL, 0, 1, number), (RETURN, 0, 0, refused)]
     lines += _argument(CLONE[column], 0, [(ANY_BIT, 0, 1, NAMESPACES), (RETURN, 0, 0, refused)])
-    for call, values in ((FCNTL, OWNERS), (IOCTL, DEVICES)):
+    lines += _argument(SOCKETPAIR[column], 0, [(EQUAL, 1, 0, AF_UNIX), (RETURN, 0, 0, refused)])
+    lines += _argument(SOCKETPAIR[column], 1, [(ANY_BIT, 0, 1, DATAGRAMS), (RETURN, 0, 0, refused)])
+    for call, index, values in ((FCNTL, 1, OWNERS), (IOCTL, 1, DEVICES), (PRCTL, 0, [SET_PDEATHSIG])):
         tests = [line for value in values for line in ((EQUAL, 0, 1, value), (RETURN, 0, 0, refused))]
-        lines += _argument(call[column], 1, tests)
+        lines += _argument(call[column], index, tests)
     return _packed(lines)
 
 

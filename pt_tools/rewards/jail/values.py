@@ -34,10 +34,13 @@ def dumps(value, refer=None):
     return data
 
 
-def loads(data, resolve=None):
-    """The value of JSON bytes; `resolve(number)` -> what stands for a Ref. NotPlain for anything malformed."""
+def loads(data, resolve=None, tables=None):
+    """The value of JSON bytes; `resolve(number)` -> what stands for a Ref. NotPlain for anything malformed.
+
+    `tables` is TABLES or NAMED.
+    """
     try:
-        return decode(json.loads(data), resolve)
+        return decode(json.loads(data), resolve, tables or TABLES)
     except NotPlain:
         raise
     except (ValueError, TypeError, KeyError, IndexError, RecursionError, OverflowError, MemoryError) as error:
@@ -91,7 +94,25 @@ ENCODERS = {
 }
 
 
-def decode(value, resolve=None, depth=0):
+def _named(pairs):
+    pairs = [(key if isinstance(key, str) else str(key), value) for key, value in pairs]
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise NotPlain("two keys with the same text")
+    return found
+
+
+def _no_set(items):
+    raise NotPlain("a set")
+
+
+TABLES = {**SEQUENCES, "d": dict}
+# For a process that must not hang: numbers can be chosen so that all have the same hash, and a table of them takes hours.
+# Here a dict's keys are texts, as in JSON, which has no sets.
+NAMED = {**TABLES, "s": _no_set, "f": _no_set, "d": _named}
+
+
+def decode(value, resolve=None, tables=None, depth=0):
     """The inverse of `encode`, for data from a hostile side."""
     if depth > MAX_DEPTH:
         raise NotPlain("nested too deeply")
@@ -101,9 +122,10 @@ def decode(value, resolve=None, depth=0):
         return value
     tag, items = value[0], value[1:]
     if tag in SEQUENCES:
-        return SEQUENCES[tag]([decode(item, resolve, depth + 1) for item in items])
+        return tables[tag]([decode(item, resolve, tables, depth + 1) for item in items])
     if tag == "d":
-        return {decode(key, resolve, depth + 1): decode(held, resolve, depth + 1) for key, held in items}
+        return tables[tag]((decode(key, resolve, tables, depth + 1), decode(held, resolve, tables, depth + 1))
+                           for key, held in items)
     if tag == "I":
         return int(items[0], 16)
     if tag == "c":
@@ -111,7 +133,7 @@ def decode(value, resolve=None, depth=0):
     if tag == "b":
         return bytes.fromhex(items[0])
     if tag == "g":
-        return range(*(decode(item) for item in items))
+        return range(*(decode(item, None, tables, depth + 1) for item in items))
     if tag == "y" and isinstance(vars(builtins).get(items[0]), type):
         return vars(builtins)[items[0]]
     if tag == "r" and resolve is not None and type(items[0]) is int:
