@@ -12,6 +12,9 @@ from pt_tools.options import REQUIRED, opt
 SIZES = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 SEVERAL = ("weight", "density")  # flags that take one value for all models, or one for each
 SINGLE = ("lambda_", "t", "eta", "gamma", "epsilon", "select_topk", "normalize", "rescale")
+OF_VERBS = ("beta", "last", "evaluate", "rank", "energy", "fan_in_fan_out")  # not of methods
+OPTIONAL = ("base", *SEVERAL, *SINGLE, "param", "layers", "dtype", "tokenizer_from", "pad_to_multiple_of", "chat_template",
+            "shard_size", "force", "report", "dry_run", *OF_VERBS)
 NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 
 
@@ -70,6 +73,14 @@ class Config(options.Common):
                        "each model.", metavar="[FILTER:]NAME=VALUE", multiple=True)
     layers: tuple = opt((), "passthrough: layers A up to but not B of a model; several are stacked in this order.",
                         metavar="MODEL:A-B", multiple=True, input=_part)
+    beta: float | None = opt(None, "ema: share of the mean so far that every later checkpoint leaves.", least=0, most=1)
+    last: int | None = opt(None, "last: how many checkpoints to average.", least=1)
+    evaluate: str | None = opt(None, "greedy_soup: command with {} for a model directory that prints its score, larger is "
+                               "better: a number on the last line, or what pt-eval --json does.", metavar="COMMAND")
+    rank: int | None = opt(None, "lora_extract: largest rank.", least=1)
+    energy: float | None = opt(None, "lora_extract: the least rank that keeps this share of the squared change.", above=0,
+                               most=1)
+    fan_in_fan_out: bool = opt(False, "lora_extract: linear layers are stored as (in, out), as GPT-2's.")
     dtype: str = opt("auto", "Number format of the output; auto is the base's or first model's. Arithmetic is float32.",
                      choices=("auto", "float32", "bfloat16", "float16"))
     tokenizer_from: str | None = opt(None, "Whose tokenizer, chat template and generation settings go out: base, one of the "
@@ -99,6 +110,10 @@ EXAMPLES = [
     "pt-merge slerp sft/ dpo/ --param 'self_attn:t=[0,0.5,1]' --param t=0.5 -o between/",
     "pt-merge passthrough --layers sft/:0-2 --layers dpo/:1-2 -o deeper/",
     "pt-merge merge.yml -o merged/ --dry-run",
+    "pt-merge greedy_soup sft/ dpo/ --evaluate 'pt-eval heldout.jsonl -m {} --json' -o soup/",
+    "pt-merge ema base/ sft/ dpo/ --beta 0.5 -o ema/",
+    "pt-merge lora_extract base/ sft/ --rank 8 -o adapter/",
+    "pt-merge lora base/ adapter/ -o baked/",
 ]
 
 
@@ -128,15 +143,46 @@ def main(cfg, job):
 
     METHOD is linear, task_arithmetic, ties, dare_linear, dare_ties, della, della_linear, breadcrumbs, breadcrumbs_ties,
     sce, slerp, nuslerp, multislerp, karcher, model_stock, wise_ft, warp, nearswap, ram, ramplus_tl or passthrough; or a
-    YAML file of mergekit's stands for method, models and parameters.
+    YAML file of mergekit's stands for method, models and parameters. linear with equal weights is a soup, and WARM over
+    reward models.
+
+    greedy_soup, ema and last are linear merges too: greedy_soup scores every member, then takes them, best first, as
+    long as the mean's score does not fall; ema takes checkpoints, oldest first, with weights that fall by --beta; last
+    takes the mean of the last few. lora BASE ADAPTER... bakes LoRA adapters into a model, lora_cat ADAPTER... makes one
+    adapter whose change is the weighted sum, lora_extract BASE TUNED an adapter out of two models.
 
     Tensors are matched by name and read in blocks, so that memory does not grow with the models; arithmetic is in
     float32 and rounds once. A tensor that only some models have, another shape or unequal integers are refused; so are
     quantised and pickled weights, NaN and infinities. The first model's (or base's) config.json goes out.
     """
-    from pt_tools.merge import run
+    size, name = shard_size(cfg.shard_size), cfg.method.replace("-", "_")
+    from pt_tools.merge import run, verbs
 
-    run.main(cfg, job, _spec(cfg), shard_size(cfg.shard_size))
+    if name not in verbs.VERBS:
+        options.refuse_unused(cfg, OF_VERBS, f"is of no use with {cfg.method}")
+        run.main(cfg, job, _spec(cfg), size)
+        return
+    _check_verb(cfg, name, verbs.VERBS[name])
+    if name == "lora":
+        verbs.bake(cfg, job, size)
+    elif name == "lora_cat":
+        verbs.concatenate(cfg, job, _numbers(cfg.weight, "--weight"))
+    elif name == "lora_extract":
+        verbs.extract(cfg, job)
+    elif name == "greedy_soup":
+        verbs.greedy(cfg, job, _changed(cfg, verbs.soup(cfg, name)), size)
+    else:
+        run.main(cfg, job, _changed(cfg, verbs.soup(cfg, name)), size)
+        job.final.update(method=name)
+
+
+def _check_verb(cfg, name, verb) -> None:
+    from pt_tools.merge import verbs
+
+    options.refuse_unused(cfg, [one for one in OPTIONAL if one not in verb.flags], f"is of no use with {name}")
+    verbs.check(name, cfg.models)
+    if verb.required and getattr(cfg, verb.required) is None:
+        raise Usage(f"{name} needs {options.flag(verb.required)}")
 
 
 def shard_size(text: str) -> int:
@@ -148,19 +194,21 @@ def shard_size(text: str) -> int:
 
 def _spec(cfg):
     """What is asked for, from flags or from the YAML file."""
-    from dataclasses import replace
+    from pt_tools.merge import mergekit_yaml, methods
 
-    from pt_tools.merge import methods, mergekit_yaml
-
-    template = _template(cfg.chat_template)
     if is_recipe(cfg.method):
         why = f"is of no use with {cfg.method}, which says it all"
         options.refuse_unused(cfg, ("models", "base", *SEVERAL, *SINGLE, "param", "layers"), why)
-        spec = mergekit_yaml.read(cfg.method)
-    else:
-        spec = _from_flags(cfg, methods.get(cfg.method))
+        return _changed(cfg, mergekit_yaml.read(cfg.method))
+    return _changed(cfg, _from_flags(cfg, methods.get(cfg.method)))
+
+
+def _changed(cfg, spec):
+    """With what the flags say about the output's form."""
+    from dataclasses import replace
+
     changes = {"dtype": None if cfg.dtype == "auto" else cfg.dtype, "tokenizer": cfg.tokenizer_from,
-               "pad_to_multiple_of": cfg.pad_to_multiple_of, "chat_template": template}
+               "pad_to_multiple_of": cfg.pad_to_multiple_of, "chat_template": _template(cfg.chat_template)}
     return replace(spec, **{name: value for name, value in changes.items() if value is not None})
 
 
@@ -215,8 +263,8 @@ def _settings(cfg, method, count: int):
         value = getattr(cfg, name)
         if value not in (None, ()):
             key = name.rstrip("_")
-            entries.append((f"{options.flag(name)}", "", key, [_number(v, options.flag(name)) for one in value for v in one.split(",")]
-                            if name in SEVERAL else [value]))
+            values = _numbers(value, options.flag(name)) if name in SEVERAL else [value]
+            entries.append((options.flag(name), "", key, values))
     own, shared = [{} for _ in range(count)], {}
     for text, fits, name, values in sorted(entries, key=lambda entry: entry[1] == ""):
         if len(values) == 1:
@@ -242,8 +290,12 @@ def _param(text: str):
 def _value(text: str, where: str):
     if text.startswith("["):
         return tuple(_number(one, where) for one in text.strip("[]").split(","))
-    return {"true": True, "false": False, "inverse": "inverse", "l1": "l1", "none": "none"}.get(text) if text.isalnum() and not \
-        text[0].isdigit() else _number(text, where)
+    words = {"true": True, "false": False, "inverse": "inverse", "l1": "l1", "none": "none"}
+    return words[text] if text in words else _number(text, where)
+
+
+def _numbers(texts, where: str) -> list:
+    return [_number(one, where) for text in texts for one in text.split(",")]
 
 
 def _number(text: str, where: str):

@@ -91,6 +91,27 @@ def _sources(item: Item) -> list[Source]:
     return [*item.sources, *([item.base] if item.base else [])]
 
 
+def _verbatim(item: Item) -> bool:
+    """Whether the stored bytes go out as they are."""
+    source = item.sources[0]
+    return getattr(item.method, "verbatim", False) and source.tensor.dtype == item.dtype and not (source.delta or source.fill)
+
+
+def _check(plan: Plan) -> None:
+    """Parameters in their range (`ValueError`, each set once), numbers that there is arithmetic for (`BadModel`)."""
+    seen = set()
+    for item in plan.items:
+        key = item.method, repr(item.parameters)
+        if key not in seen:
+            item.method.check(item.parameters)
+            seen.add(key)
+        for tensor in () if _verbatim(item) else [source.tensor for source in _sources(item)]:
+            for dtype in (tensor.dtype, item.dtype):
+                if dtype not in numbers.FLOATS:
+                    raise BadModel(f"tensor {item.name}: {dtype} cannot be merged by {item.method.name}, only copied as it is",
+                                   tensor.path)
+
+
 class Space:
     """The buffers of one thread, made when first wanted and used for all blocks."""
 
@@ -147,10 +168,11 @@ class Crew:
 class _Merge:
     def __init__(self, plan: Plan, scratch, threads: int, force: bool, report):
         self.plan, self.force, self.report = plan, force, report
-        self.nonfinite: dict[str, int] = {}
+        _check(plan)
         self.files, self.crew = Files(), Crew(threads)
         self.writer = Writer(plan.items, plan.shard_size, plan.metadata,
                              digest(plan, report=report is not None, force=force), Path(scratch) / "merge")
+        self.nonfinite = {row["tensor"]: row["nonfinite"] for row in self.writer.rows if row["nonfinite"]}
 
     def close(self) -> None:
         self.crew.close()
@@ -180,7 +202,7 @@ class _Merge:
             raise BadModel(self._refusal(item)) from None
         if tally.nonfinite:
             self.nonfinite[item.name] = tally.nonfinite
-        row = tally.row(item) if self.report else None
+        row = tally.row(item) if self.report or tally.nonfinite else None
         self.writer.finished(index, row)
         if self.report:
             self.report(row)
@@ -202,9 +224,7 @@ class _Merge:
     def _apply(self, index: int, stats: list, first: int, tally: Tally) -> None:
         item = self.plan.items[index]
         entries, count, size = block_entries(item), count_of(item.shape), numbers.SIZES[item.dtype]
-        source = item.sources[0]
-        verbatim = getattr(item.method, "verbatim", False) and source.tensor.dtype == item.dtype and not source.delta
-        step = self._copy if verbatim else self._compute
+        step = self._copy if _verbatim(item) else self._compute
 
         def work(space, block):
             return step(index, space, block, stats, tally)

@@ -241,7 +241,7 @@ def guess(sample: np.ndarray, keep: int, count: int) -> Search:
     return Search(int(sample[low]), int(sample[high]), keep)
 
 
-class _Dare(Method):
+class Dare(Method):
     """b + λ Σ w_i d'_i, d' = (x - b) with each entry kept with probability `density` (arXiv:2311.03099, eq. 3-4).
 
     Whether an entry stays is decided by 16 random bits, so the probability is density rounded to a multiple of 2⁻¹⁶.
@@ -302,12 +302,12 @@ class _Dare(Method):
                 block.kept.append(int(kept))
 
 
-class DareLinear(_Dare):
-    __doc__ = _Dare.__doc__
+class DareLinear(Dare):
+    __doc__ = Dare.__doc__
     name = "dare_linear"
 
 
-class DareTies(_Dare):
+class DareTies(Dare):
     """DARE's dropped and rescaled differences, then the vote on signs of TIES (arXiv:2306.01708)."""
 
     name = "dare_ties"

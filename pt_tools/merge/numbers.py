@@ -1,7 +1,8 @@
 """Number formats of safetensors files to and from fp32 blocks, in buffers that are used again.
 
 One rounding, to the nearest even, when a result is stored. Everything is exact on bit patterns, in numpy, without BLAS
-(whose threads would multiply with ours and whose sums depend on their number).
+(whose threads would multiply with ours and whose sums depend on their number). F64 is rounded to fp32 when it is read
+for arithmetic, so an F64 output holds fp32 values; only a copy keeps all its bits.
 """
 
 from __future__ import annotations

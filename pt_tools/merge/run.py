@@ -14,58 +14,71 @@ from pt_tools.merge.writer import size_of
 
 def main(cfg, job, spec: Spec, shard_size: int) -> None:
     """Fill job.out.stage with the merged model; with --dry-run print what would be done instead."""
-    built = build.build(spec, methods.get(spec.method), shard_size=shard_size, seed=cfg.seed)
+    make(cfg, job, spec, build.build(spec, methods.get(spec.method), shard_size=shard_size, seed=cfg.seed))
+
+
+def make(cfg, job, spec: Spec, built: Built) -> None:
+    """As `main`, from what was built."""
     for note in built.notes:
         job.say(note)
-    threads = jobs.threads(cfg)
     if cfg.dry_run:
-        print(json.dumps(summary(built, threads) | {"method": spec.method, "models": list(map(str, spec.models()))}, default=list))
+        show(cfg, spec, built)
         return
-    stage, report = job.out.stage, _Report(cfg.report)
-    try:
-        done = engine.run(built.plan, stage, job.run, threads=threads, force=cfg.force, report=report.add if cfg.report else None,
-                          say=job.say)
-        report.finish()
-    finally:
-        report.close()
-    directory.write(stage, built.config, built.donor, built.added, built.chat_template)
-    job.final.update(method=spec.method, models=list(map(str, spec.models())), bytes=done["bytes"], tensors=done["tensors"],
-                     notes=built.notes, **({"nonfinite": done["nonfinite"]} if done["nonfinite"] else {}))
+    with Report(cfg.report) as report:
+        done = write(built, job.out.stage, job.run, cfg, report=report.row, say=job.say)
+    job.final.update(method=spec.method, models=list(map(str, spec.models())), bytes=done["bytes"],
+                     tensors=done["tensors"], notes=built.notes,
+                     **({"nonfinite": done["nonfinite"]} if done["nonfinite"] else {}))
     job.say(f"{done['tensors']} tensors, {done['bytes'] / 1e6:.1f} MB in {done['seconds']:.1f} s")
+
+
+def write(built: Built, out, scratch, cfg, report=None, say=None) -> dict:
+    """The model directory `out`; returns what `engine.run` does."""
+    done = engine.run(built.plan, out, scratch, threads=jobs.threads(cfg), force=cfg.force, report=report, say=say)
+    directory.write(out, built.config, built.donor, built.added, built.chat_template)
+    return done
+
+
+def show(cfg, spec: Spec, built: Built) -> None:
+    """Print what would be done as one JSON object."""
+    named = {"method": spec.method, "models": list(map(str, spec.models()))}
+    print(json.dumps(summary(built, jobs.threads(cfg)) | named, default=list))
 
 
 def summary(built: Built, threads: int) -> dict:
     """Bytes read (once) and written, tensors, bytes of the engine's buffers, and every tensor's parameters."""
-    sources = {(s.tensor.path, s.tensor.offset): s.tensor.nbytes for item in built.plan.items for s in engine._sources(item)}
-    return {"bytes_in": sum(sources.values()), "bytes_out": sum(map(size_of, built.plan.items)),
-            "tensors": len(built.plan.items), "memory": threads * max(map(_buffers, built.plan.items)),
-            "notes": built.notes,
+    items = built.plan.items
+    sources = {(s.tensor.path, s.tensor.offset): s.tensor.nbytes for item in items for s in engine._sources(item)}
+    return {"bytes_in": sum(sources.values()), "bytes_out": sum(map(size_of, items)), "tensors": len(items),
+            "memory": threads * max(map(_buffers, items)), "notes": built.notes,
             "items": [{"name": item.name, "dtype": item.dtype, "shape": item.shape, "method": item.method.name,
-                       "models": item.parameters.own, "shared": item.parameters.shared} for item in built.plan.items]}
+                       "models": item.parameters.own, "shared": item.parameters.shared} for item in items]}
 
 
 def _buffers(item) -> int:
     """Bytes of one thread's buffers for a tensor: fp32 blocks of all sources, result and scratch, and the stored bytes."""
-    return min(engine.block_entries(item), engine.count_of(item.shape)) * (4 * (len(engine._sources(item)) + 2 + item.method.buffers) + 8)
+    entries = min(engine.block_entries(item), engine.count_of(item.shape))
+    return entries * (4 * (len(engine._sources(item)) + 2 + item.method.buffers) + 8)
 
 
-class _Report:
-    """Rows as JSON lines, written aside and renamed when all are there."""
+class Report:
+    """Rows as JSON lines, written aside and renamed when all are there; `row` is None without a path."""
 
     def __init__(self, path: str | None):
         self.path, self.aside = path, f"{path}.{os.getpid()}.tmp"
         self.file = open(self.aside, "w", encoding="utf-8") if path else None
+        self.row = self._add if path else None
 
-    def add(self, row: dict) -> None:
+    def _add(self, row: dict) -> None:
         self.file.write(json.dumps(row, default=float) + "\n")
 
-    def finish(self) -> None:
-        if self.file:
-            self.file.close()
-            os.replace(self.aside, self.path)
+    def __enter__(self):
+        return self
 
-    def close(self) -> None:
+    def __exit__(self, kind, *_) -> None:
         if self.file:
             self.file.close()
-            if os.path.exists(self.aside):
+            if kind is None:
+                os.replace(self.aside, self.path)
+            else:
                 os.unlink(self.aside)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pt_tools.merge.magnitude import MAGNITUDE, SAMPLE, Counts, _Dare, combine, guess, random_bits, to_deltas
+from pt_tools.merge.magnitude import MAGNITUDE, SAMPLE, Counts, Dare, combine, guess, random_bits, to_deltas
 from pt_tools.merge.method import Block, Method, Parameters
 
 CHANCES = 1 << 16  # random_bits gives 16 bits: probabilities are multiples of 1/CHANCES
@@ -95,7 +95,7 @@ class BreadcrumbsTies(Breadcrumbs):
     vote = True
 
 
-class DellaLinear(_Dare):
+class DellaLinear(Dare):
     """DARE with a chance that grows with magnitude (MAGPRUNE, arXiv:2406.11617), without its vote on signs.
 
     In every row (last axis) of d = x − b the entry of rank r = 0 … n−1, smallest magnitude first and equal ones in

@@ -1,4 +1,4 @@
-"""SLERP and NuSLERP on whole flattened tensors: one pass for the angle, then a weighted sum."""
+"""SLERP on whole flattened tensors: one pass for the angle, then a weighted sum."""
 
 from __future__ import annotations
 
@@ -26,52 +26,24 @@ def coefficients(products: np.ndarray, t: float) -> tuple[float, float]:
     return math.sin((1 - t) * angle) / math.sin(angle), math.sin(t * angle) / math.sin(angle)
 
 
-class _Arc(Method):
-    models = (2, 2)
-    passes = 1
-    buffers = 1
-
-    def observe(self, number: int, block: Block, parameters: Parameters, stats: list) -> np.ndarray:
-        a, b = self._ends(block)
-        work = block.scratch[0]
-        return np.array([dot(a, a, work), dot(a, b, work), dot(b, b, work)])
-
-    def fold(self, number: int, state, partial: np.ndarray) -> np.ndarray:
-        return partial if state is None else state + partial
-
-    def _ends(self, block: Block) -> list[np.ndarray]:
-        return block.models
-
-
-class Slerp(_Arc):
+class Slerp(Method):
     """sin((1-t)O)/sin O · a + sin(tO)/sin O · b, O the angle of the flattened tensors; a line where |cos O| > 0.9995.
 
     `a` and `b` are the two models in their order.
     """
 
     name = "slerp"
+    models = (2, 2)
     shared = {"t": 0.5}
+    passes = 1
+    buffers = 1
+
+    def observe(self, number: int, block: Block, parameters: Parameters, stats: list) -> np.ndarray:
+        (a, b), work = block.models, block.scratch[0]
+        return np.array([dot(a, a, work), dot(a, b, work), dot(b, b, work)])
+
+    def fold(self, number: int, state, partial: np.ndarray) -> np.ndarray:
+        return partial if state is None else state + partial
 
     def apply(self, block: Block, parameters: Parameters, stats: list) -> None:
         add_weighted(block.models, coefficients(stats[0], parameters.shared["t"]), block.out, block.scratch[0])
-
-
-class NuSlerp(_Arc):
-    """SLERP at t = w2/(w1 + w2) (1/2 if the sum is 0); with a base, of the differences: b + slerp(x1 - b, x2 - b)."""
-
-    name = "nuslerp"
-    base = "optional"
-    own = {"weight": 1.0}
-
-    def _ends(self, block: Block) -> list[np.ndarray]:
-        if block.base is not None:
-            for model in block.models:
-                np.subtract(model, block.base, out=model)
-        return block.models
-
-    def apply(self, block: Block, parameters: Parameters, stats: list) -> None:
-        first, second = parameters.weights()
-        t = second / (first + second) if abs(first + second) > 1e-6 else 0.5
-        add_weighted(self._ends(block), coefficients(stats[0], t), block.out, block.scratch[0])
-        if block.base is not None:
-            np.add(block.base, block.out, out=block.out)

@@ -7,8 +7,10 @@ journal of the same merge goes on from its last whole line.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import shutil
 import struct
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -64,6 +66,18 @@ def layout(items, shard_size: int, metadata: dict) -> tuple[list[Place], dict[st
         for index in shard:
             places[index] = Place(name, 8 + len(text) + places[index].offset)
     return places, files
+
+
+def _link(source: Path, target: Path) -> None:
+    """A second name for the file; where there are no links the file moves, to another file system it is copied."""
+    try:
+        os.link(source, target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            os.rename(source, target)
+            return
+        shutil.copyfile(source, target)
+        sync(target)
 
 
 class Writer:
@@ -169,10 +183,7 @@ class Writer:
         for name in self.files:
             made[name] = out / name
             remove(made[name])
-            try:
-                os.link(self.scratch / name, made[name])
-            except OSError:  # a file system without links
-                os.rename(self.scratch / name, made[name])
+            _link(self.scratch / name, made[name])
             apply_umask(made[name])
         if len(self.files) > 1:
             total = sum(size_of(item) for item in self.items)

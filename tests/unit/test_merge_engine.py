@@ -15,11 +15,12 @@ from safetensors.torch import load_file, save_file
 from pt_tools import stop
 from pt_tools.errors import BadModel, Diverged, Stopped
 from pt_tools.merge import engine
+from pt_tools.merge.geometry import NuSlerp
 from pt_tools.merge.magnitude import DareLinear, DareTies, Ties
 from pt_tools.merge.method import Parameters
 from pt_tools.merge.plan import Item, Plan, Source
 from pt_tools.merge.simple import Copy, Linear, TaskArithmetic
-from pt_tools.merge.sphere import NuSlerp, Slerp
+from pt_tools.merge.sphere import Slerp
 from pt_tools.merge.tensors import Checkpoint
 
 SHAPES = {"embed": (900, 700), "norm": (700,), "empty": (0, 4), "scalar": (), "mlp": (700, 401)}
@@ -108,7 +109,7 @@ def test_ties_keeps_exactly_k_and_elects_signs(tmp_path, dtype, noise, weights, 
 def test_slerp_and_nuslerp(tmp_path):
     tensors, checkpoints = models(tmp_path, noise=2.0)
     slerp = merged(tmp_path, plan_of(checkpoints, Slerp(), [{}, {}], {"t": 0.3}, "F32", base=False))
-    nuslerp = merged(tmp_path, plan_of(checkpoints, NuSlerp(), [{"weight": 1.0}, {"weight": 3.0}], {}, "F32"))
+    nuslerp = merged(tmp_path, plan_of(checkpoints, NuSlerp(), [{"weight": 1.0}, {"weight": 3.0}], NuSlerp.shared, "F32"))
 
     def arc(a, b, t):
         cosine = (a.flatten() @ b.flatten() / (a.norm() * b.norm())).clamp(-1, 1)
@@ -277,3 +278,32 @@ def test_kills_at_any_moment_leave_what_a_next_run_finishes(tmp_path, kills):
     start().communicate()
     assert (tmp_path / "out/model.safetensors").read_bytes() == want
     assert resumed
+
+
+@pytest.mark.parametrize("report", [None, [].append])
+def test_forced_counts_outlive_a_stop(tmp_path, monkeypatch, report):
+    tensors, checkpoints = models(tmp_path)
+    tensors[1]["embed"].view(-1)[5] = tensors[1]["mlp"].view(-1)[270_000] = float("nan")
+    save_file(tensors[1], tmp_path / "m1.safetensors")
+    plan = plan_of(checkpoints, Linear(), [{"weight": 0.5}] * 2, {"normalize": True}, base=False)
+    for steps in range(2, 8):
+        calls = iter(range(1000))
+        monkeypatch.setattr(stop, "check", lambda: (_ for _ in ()).throw(Stopped("stop")) if next(calls) == steps else None)
+        with pytest.raises(Stopped):
+            engine.run(plan, tmp_path / "out", tmp_path / f"s{steps}", force=True, report=report)
+        monkeypatch.undo()
+        done = engine.run(plan, tmp_path / "out", tmp_path / f"s{steps}", force=True, report=report)
+        assert done["nonfinite"] == {"embed": 1, "mlp": 1}
+
+
+def test_integers_and_parameters_out_of_range_are_refused_before_anything_is_written(tmp_path):
+    save_file({"x": torch.zeros(4), "n": torch.arange(4)}, tmp_path / "m.safetensors")
+    checkpoint = Checkpoint(tmp_path / "m.safetensors")
+    weights = [{"weight": 0.5}] * 2
+    with pytest.raises(BadModel, match="tensor n: I64 cannot be merged by linear, only copied"):
+        engine.run(plan_of([checkpoint] * 2, Linear(), weights, {"normalize": True}, "I64"), tmp_path / "out", tmp_path / "s")
+    good = plan_of([checkpoint] * 2, Linear(), weights, {"normalize": True}).items[0]
+    bad = Item("x", "F32", (4,), good.sources, None, Parameters(({"weight": 1.0}, {"weight": -1.0}), {"normalize": True}), good.method)
+    with pytest.raises(ValueError, match="sum to 0"):
+        engine.run(Plan([bad]), tmp_path / "out", tmp_path / "s")
+    assert not (tmp_path / "s").exists() and not (tmp_path / "out").exists()
