@@ -49,6 +49,12 @@ class Output:
 
 
 @dataclass(frozen=True)
+class Parallel:
+    jobs: int = opt(1, "Processes that work at once; 0 is one a core. The output is the same for any number.", short="-j",
+                    least=0, result=False)
+
+
+@dataclass(frozen=True)
 class Model:
     model: str = opt(REQUIRED, "Model directory or hub id to start from.", short="-m", metavar="MODEL", input=True)
     out: str = opt(REQUIRED, "Model directory to make.", short="-o", metavar="DIR", result=False)

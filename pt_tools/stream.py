@@ -26,8 +26,19 @@ class Rows:
     def add(self, kind: str, n: int = 1, reason: str | None = None) -> None:
         self.n[kind] += n
         if reason:
-            full = f"{kind}: {reason}"
-            self.reasons[full if full in self.reasons or len(self.reasons) < MAX_REASONS else f"{kind}: other"] += n
+            self._because(f"{kind}: {reason}", n)
+
+    def _because(self, full, n):
+        if full not in self.reasons and len(self.reasons) >= MAX_REASONS:
+            full = f"{full.partition(': ')[0]}: other"
+        self.reasons[full] += n
+
+    def merge(self, other: "Rows") -> None:
+        """Add what another part of the same stream counted."""
+        for kind, n in other.n.items():
+            self.n[kind] += n
+        for full, n in other.reasons.items():
+            self._because(full, n)
 
     def as_dict(self) -> dict:
         return {**self.n, "reasons": dict(sorted(self.reasons.items()))}
@@ -71,13 +82,20 @@ class Reader:
         """Call `path` by another name in messages (a spooled stdin stays '-')."""
         self._names[path] = name
 
-    def __iter__(self):
+    def name_of(self, path: str) -> str:
+        """What messages call an input."""
+        return self._names.get(path, "stdin" if path == "-" else path)
+
+    def begin(self) -> None:
+        """Empty the file of rejects at once: rows of an earlier run are not of this one."""
         if self.rejects and self.on_error == "skip":
-            self._open_rejects()  # at once: rows of an earlier run are not of this one
+            self._open_rejects()
+
+    def __iter__(self):
+        self.begin()
         for path in self.files:
-            name = self._names.get(path, "stdin" if path == "-" else path)
             with open_input(path) as file:
-                yield from self._records(file, name)
+                yield from self._records(file, self.name_of(path))
 
     def load(self) -> tuple[list, list]:
         """All records, and beside them "file:line" of each."""
@@ -87,13 +105,21 @@ class Reader:
             wheres.append(self.where)
         return records, wheres
 
+    def is_array(self, file) -> bool:
+        """Whether an open input is to be read as one JSON array."""
+        return self.arrays and file.peek(64).removeprefix(BOM).lstrip()[:1] == b"["
+
     def _records(self, file, name):
+        if self.is_array(file):
+            yield from self.items(file.read(), name)
+        else:
+            yield from self.lines(file, name)
+
+    def lines(self, file, name, before=0):
+        """The records of an open file whose first line has number `before` + 1."""
         import jsonlines
 
-        if self.arrays and file.peek(64).removeprefix(BOM).lstrip()[:1] == b"[":
-            yield from self._items(file, name)
-            return
-        reader = jsonlines.Reader(self._lines(file, name), loads=_loads)
+        reader = jsonlines.Reader(self._lines(file, name, before), loads=_loads)
         while True:
             stop.check()
             try:
@@ -102,18 +128,19 @@ class Reader:
                 return
             except jsonlines.InvalidLineError as error:
                 self.rows.add("in")
-                self.where = f"{name}:{error.lineno}"
+                self.where = f"{name}:{self._line}"
                 self.reject(_why(error), error.line)
                 continue
             self.rows.add("in")
             self.where = f"{name}:{self._line}"
             yield record
 
-    def _items(self, file, name):
+    def items(self, data, name):
+        """The records of one JSON array."""
         import orjson
 
         try:
-            items = orjson.loads(file.read().removeprefix(BOM))
+            items = orjson.loads(data.removeprefix(BOM))
             orjson.dumps(items)
         except (ValueError, TypeError) as error:
             reason = f"nested more than {MAX_DEPTH} deep" if isinstance(error, TypeError) else error
@@ -127,8 +154,8 @@ class Reader:
             else:
                 self.reject("not a JSON object", str(item)[:1000])
 
-    def _lines(self, file, name):
-        self._line = 0
+    def _lines(self, file, name, before):
+        self._line = before
         while True:
             try:
                 with stop.waiting():
@@ -181,6 +208,10 @@ class Writer:
         self._writer.write(record)
         if self.rows is not None:
             self.rows.add("out")
+
+    def write_lines(self, data: bytes) -> None:
+        """Whole lines that are counted already."""
+        self._file.write(data)
 
     def flush(self) -> None:
         self._file.flush()

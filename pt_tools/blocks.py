@@ -1,0 +1,176 @@
+"""One function over blocks of lines, in several processes: results come in the order of the rows.
+
+The inputs are cut at line ends, so one large file is work for many processes, and the output is the same for any number
+of them. Memory: a few blocks a process. A file that is one JSON array is one block.
+"""
+
+import collections
+import io
+import os
+import signal
+from dataclasses import dataclass, field
+
+from pt_tools import stop, stream
+from pt_tools.errors import BadData, Exhausted
+
+SIZE = 2**22  # bytes of a block, and the rest of its last line
+PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some lines of the input `name`; the first has number `before` + 1. Or the bytes of a JSON array."""
+
+    name: str
+    before: int
+    data: bytes
+    array: bool = False
+
+
+@dataclass
+class Result:
+    """What came of a block: lines written, rows counted, rows to reject (where, reason, row), and the work's answer."""
+
+    lines: bytes = b""
+    rows: stream.Rows = field(default_factory=stream.Rows)
+    rejects: list = field(default_factory=list)
+    answer: object = None
+
+
+class Reader(stream.Reader):
+    """The records of one block; rows that are rejected are kept for the process that has the whole stream."""
+
+    def __init__(self, block, rows, on_error, max_line):
+        super().__init__((), rows, on_error, max_line=max_line)
+        self.block, self.rejected = block, []
+
+    def __iter__(self):
+        if self.block.array:
+            yield from self.items(self.block.data, self.block.name)
+        else:
+            yield from self.lines(io.BytesIO(self.block.data), self.block.name, self.block.before)
+
+    def reject(self, reason, record=None, where=None):
+        if self.on_error == "fail":
+            raise BadData(reason, where or self.where)
+        self.rejected.append((where or self.where, reason, record))
+
+
+def each(job, work, *args, jobs=1):
+    """Yield what `work(records, out, *args)` returns for every block of the job's input, in order.
+
+    `records` and `out` are a Reader and a Writer with row accounting, as a job has them. `work` is a function of a
+    module, and must not depend on other blocks; what it returns is pickled if `jobs` (0: one a core) is not 1.
+    Lines, counts and rejected rows of a block have gone to the job when its answer is yielded.
+    """
+    records = job.records
+    records.begin()
+    task = work, args, records.on_error, records.max_line
+    for result in _results(records, task, jobs or len(os.sched_getaffinity(0))):
+        job.rows.merge(result.rows)
+        for where, reason, row in result.rejects:
+            records.reject(reason, row, where)
+        if result.lines:
+            job.out.write_lines(result.lines)
+        yield result.answer
+
+
+def run(job, work, *args, jobs=1) -> None:
+    """`each`, for work that returns nothing."""
+    for _ in each(job, work, *args, jobs=jobs):
+        pass
+
+
+def cut(records):
+    """The blocks of a stream.Reader's inputs."""
+    for path in records.files:
+        name = records.name_of(path)
+        with stream.open_input(path) as file:
+            if records.is_array(file):
+                yield Block(name, 0, file.read(), array=True)
+            else:
+                # A pipe gives what is there: its rows need not wait for a whole block.
+                yield from _cut_lines(file.read1 if path == "-" else file.read, file.readline, name, records.max_line)
+
+
+def _cut_lines(read, readline, name, max_line):
+    before = 0
+    while True:
+        stop.check()
+        try:
+            with stop.waiting():
+                data = read(SIZE)
+                data += readline(max_line + 1) if data[-1:] not in (b"", b"\n") else b""
+        except (EOFError, OSError, ValueError) as error:
+            raise BadData(f"cannot be read: {error}", f"{name}:{before + 1}") from None
+        if not data:
+            return
+        yield Block(name, before, data)
+        before += data.count(b"\n")
+
+
+def _results(records, task, jobs):
+    if jobs == 1:
+        for block in cut(records):
+            yield _done(task, block)
+        return
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import get_context
+
+    # A fork has what the parent has loaded (an index, say) without a copy; spawn where there is no fork.
+    pool = ProcessPoolExecutor(jobs, get_context("fork" if hasattr(os, "fork") else None), _enter, (task, os.getpid()))
+    waiting = collections.deque()
+    try:
+        for block in cut(records):
+            waiting.append(pool.submit(_work, block))
+            if len(waiting) > 2 * jobs:
+                yield _answer(waiting.popleft())
+        while waiting:
+            yield _answer(waiting.popleft())
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _answer(future):
+    from concurrent.futures import TimeoutError
+    from concurrent.futures.process import BrokenProcessPool
+
+    while True:
+        stop.check()
+        try:
+            return future.result(timeout=0.5)
+        except TimeoutError:
+            continue
+        except BrokenProcessPool:
+            raise Exhausted("a process of -j died, out of memory most likely; try fewer") from None
+
+
+_task = None
+
+
+def _enter(task, parent):
+    """In a new process: the parent alone decides about signals, and none outlives it."""
+    global _task
+    _task = task
+    for name in stop.SIGNALS:
+        signal.signal(getattr(signal, name), signal.SIG_IGN)
+    try:
+        import ctypes
+
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    except (OSError, AttributeError):
+        return
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def _work(block):
+    return _done(_task, block)
+
+
+def _done(task, block):
+    work, args, on_error, max_line = task
+    out, rows = io.BytesIO(), stream.Rows()
+    records = Reader(block, rows, on_error, max_line)
+    answer = work(records, stream.Writer(out, rows), *args)
+    return Result(out.getvalue(), rows, records.rejected, answer)

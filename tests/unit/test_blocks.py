@@ -1,0 +1,143 @@
+"""Blocks of lines in several processes: the same bytes, counts and errors as one after the other."""
+
+import gzip
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import pytest
+
+from pt_tools import blocks, stream
+from pt_tools.errors import BadData, PtError
+
+
+class Job:
+    """What blocks need of a job."""
+
+    def __init__(self, out, *files, **how):
+        self.rows = stream.Rows()
+        self.records = stream.Reader(tuple(map(str, files)), self.rows, **how)
+        self.out = stream.Writer(out, self.rows)
+
+
+def odd(records, out, factor):
+    """Keep odd numbers, times a factor; 13 is bad."""
+    last = None
+    for rec in records:
+        last = records.where.rpartition(":")[2]
+        if rec["n"] % 100 == 13:
+            records.reject("unlucky", rec)
+        elif rec["n"] % 2:
+            out.write({"n": rec["n"] * factor})
+        else:
+            records.rows.add("dropped", 1, "even")
+    return int(last or 0)
+
+
+@pytest.fixture
+def small(monkeypatch):
+    monkeypatch.setattr(blocks, "SIZE", 100)
+
+
+def numbers(path, count, start=0):
+    open_ = gzip.open if path.suffix == ".gz" else open
+    with open_(path, "wb") as file:
+        file.write(b"".join(b'{"n": %d}\n' % n for n in range(start, start + count)))
+    return path
+
+
+def done(tmp_path, jobs, *files, **how):
+    path = tmp_path / f"out.{jobs}"
+    with open(path, "wb") as file:
+        job = Job(file, *files, **how)
+        answers = list(blocks.each(job, odd, 3, jobs=jobs))
+    return path.read_bytes(), job.rows.as_dict(), answers
+
+
+@pytest.mark.parametrize("jobs", [1, 2, 3])
+def test_any_number_of_processes(tmp_path, small, jobs):
+    files = numbers(tmp_path / "a.jsonl", 400), numbers(tmp_path / "b.jsonl.gz", 300, 400)
+    array = tmp_path / "c.json"
+    array.write_text(json.dumps([{"n": n} for n in range(700, 720)]))
+    rejects = tmp_path / f"rejects.{jobs}"
+    data, rows, answers = done(tmp_path, jobs, *files, array, on_error="skip", rejects=str(rejects), arrays=True)
+    kept = [n for n in range(720) if n % 2 and n % 100 != 13]
+    assert [json.loads(line)["n"] for line in data.splitlines()] == [3 * n for n in kept]
+    assert rows == {"in": 720, "out": len(kept), "dropped": 360, "truncated": 0, "masked": 0, "errored": 8,
+                    "reasons": {"dropped: even": 360, "errored: unlucky": 8}}
+    assert answers == sorted(answers[:-1], key=answers.index) + [20]
+    assert len(answers) > 50 and answers.count(400) == answers.count(300) == 1
+    found = [(r["file"].rpartition("/")[2], r["line"], r["row"]["n"]) for r in stream.read_jsonl(str(rejects))]
+    lines = [("a.jsonl", 14 + 100 * i) for i in range(4)] + [("b.jsonl.gz", 14 + 100 * i) for i in range(3)] + [("c.json", 14)]
+    assert found == [(*line, 13 + 100 * i) for i, line in enumerate(lines)]
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_the_first_bad_row_ends_it(tmp_path, small, jobs):
+    path = numbers(tmp_path / "a.jsonl", 400)
+    with pytest.raises(BadData, match=r"a\.jsonl:14: unlucky$"):
+        done(tmp_path, jobs, path)
+    with pytest.raises(BadData, match=r"a\.jsonl:214: unlucky; this is more than --max-bad 2"):
+        done(tmp_path, jobs, path, on_error="skip", max_bad=2)
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_long_lines_and_a_file_without_a_last_newline(tmp_path, small, jobs):
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b'{"n": 1, "x": "%s"}\n\n{"n": 3}' % (b"x" * 1000))
+    data, rows, answers = done(tmp_path, jobs, path)
+    assert data == b'{"n":3}\n{"n":9}\n' and rows["in"] == 2 and answers == [1, 3]
+    with pytest.raises(BadData, match="a.jsonl:1: line is longer than 500 bytes"):
+        done(tmp_path, jobs, path, max_line=500)
+
+
+def crash(records, out):
+    os._exit(3)
+
+
+def test_a_process_that_dies_is_an_error(tmp_path):
+    job = Job(open(os.devnull, "wb"), numbers(tmp_path / "a.jsonl", 10))
+    with pytest.raises(PtError, match="a process of -j died"):
+        blocks.run(job, crash, jobs=2)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_no_process_outlives_its_parent(tmp_path, number):
+    """One that works when the parent is killed ends too; after TERM nothing is left either."""
+    numbers(tmp_path / "a.jsonl", 100_000)
+    code = f"""
+        import os, sys, time
+        sys.path.insert(0, {os.path.dirname(__file__)!r})
+        from pt_tools import stop
+        stop.install()
+        import test_blocks
+        test_blocks.blocks.SIZE = 1000
+        job = test_blocks.Job(open(os.devnull, "wb"), "a.jsonl")
+        test_blocks.blocks.run(job, test_blocks.slow, jobs=2)
+    """
+    child = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], cwd=tmp_path, stderr=subprocess.DEVNULL)
+    while len(list(tmp_path.glob("pid.*"))) < 2:
+        assert child.poll() is None
+        time.sleep(0.05)
+    child.send_signal(number)
+    assert child.wait() != 0
+    pids = [int(path.suffix[1:]) for path in tmp_path.glob("pid.*")]
+    while any(_runs(pid) for pid in pids):
+        time.sleep(0.05)
+
+
+def slow(records, out):
+    open(f"pid.{os.getpid()}", "w").close()
+    time.sleep(0.3)
+
+
+def _runs(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
