@@ -128,6 +128,11 @@ def test_gold_answers(small):
             assert row["verifier"] == {"name": "math", "answer": naive_answer(prompt_of(row))}
 
 
+def test_no_gold_answer_is_one_that_cannot_be_graded():
+    rng = random.Random(0)
+    assert "nan" not in {world.DOMAINS["strings"](rng).verifier["answer"] for _ in range(100_000)}
+
+
 def said(text):
     found = re.findall(r"The answer is ([^.]+)\.", text)
     return found[-1] if found else None
