@@ -163,6 +163,17 @@ def content_hash(rec: dict) -> str:
 # --- faults -------------------------------------------------------------------------------------------------------
 
 
+def checked(records):
+    """The rows of a stream.Reader that are records; others are rejected by file and line."""
+    for rec in records:
+        try:
+            check(rec)
+        except ValueError as reason:
+            records.reject(str(reason), rec)
+        else:
+            yield rec
+
+
 def check(rec: dict) -> None:
     """Raise ValueError with the first fault of a record; duplicate ids are for the caller, who sees them all."""
     if not isinstance(rec, dict):

@@ -10,13 +10,7 @@ from pt_tools.options import opt
 
 def checked(job):
     """The rows that are records; others are rejected by file and line."""
-    for rec in job.records:
-        try:
-            record.check(rec)
-        except ValueError as reason:
-            job.records.reject(str(reason), rec)
-        else:
-            yield rec
+    return record.checked(job.records)
 
 
 @dataclass(frozen=True)
