@@ -351,12 +351,10 @@ def _rlvr_verifier(name, truth):
 
 
 def _humaneval(row):
-    name, test = _string(row, "entry_point"), _string(row, "test")
-    start = _string(row, "prompt")
-    tests = [f"{test.rstrip()}\n\ncheck({name})"]
-    verifier = {"name": "code", "tests": tests, "entry_point": name, "prompt": start}
-    prompt = as_turns(start, "user")
-    return {**_named(row, "task_id", "humaneval"), "prompt": prompt, "verifier": verifier, **row}
+    """The verifier gets the prompt too: a completion is the whole function, or only what continues the prompt."""
+    name, test, start = _string(row, "entry_point"), _string(row, "test"), _string(row, "prompt")
+    verifier = {"name": "code", "tests": [f"{test.rstrip()}\n\ncheck({name})"], "entry_point": name, "prompt": start}
+    return {**_named(row, "task_id", "humaneval"), "prompt": as_turns(start, "user"), "verifier": verifier, **row}
 
 
 def _mbpp(row):

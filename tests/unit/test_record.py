@@ -227,7 +227,7 @@ FORMS = [
     ("humaneval", {"task_id": "HumanEval/0", "prompt": "def f():\n", "entry_point": "f", "test": "def check(c):\n    pass\n",
                    "canonical_solution": "    return 1\n"},
      {"id": "HumanEval/0", "prompt": [user("def f():\n")], "canonical_solution": "    return 1\n",
-      "verifier": {"name": "code", "tests": ["def check(c):\n    pass\n\ncheck(f)"], "entry_point": "f"}}),
+      "verifier": {"name": "code", "tests": ["def check(c):\n    pass\n\ncheck(f)"], "entry_point": "f", "prompt": "def f():\n"}}),
     ("mbpp", {"text": "Write f.", "code": "def f(): …", "task_id": 1, "test_setup_code": "", "test_list": ["assert f()"]},
      {"id": "mbpp/1", "prompt": [user("Write f.\nYour code should pass these tests:\nassert f()")],
       "verifier": {"name": "code", "tests": ["assert f()"]}, "code": "def f(): …"}),
