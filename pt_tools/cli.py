@@ -66,14 +66,32 @@ class Command(click.Command):
 
 
 class Group(click.Group):
-    """Commands that share a name: `pt-curate VERB`."""
+    """Commands that share a name: `pt-curate VERB`. A verb's module is imported when the verb is asked for.
 
-    def __init__(self, name, help):
-        super().__init__(name, help=help, context_settings={"help_option_names": ["-h", "--help"]})
+    `verbs`: name -> (module, the first sentence of its description); the function in the module has the verb's name.
+    """
 
-    def add(self, command: Command) -> Command:
-        self.add_command(command, command.name.split()[-1])
-        return command
+    def __init__(self, name, help, verbs):
+        super().__init__(name, help=help, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+        self.verbs = verbs
+
+    def all(self) -> dict:
+        """Every verb's command by its name."""
+        return {name: self.get_command(None, name) for name in self.verbs}
+
+    def list_commands(self, ctx):
+        return list(self.verbs)
+
+    def get_command(self, ctx, name):
+        if name not in self.verbs:
+            return None
+        import importlib
+
+        return getattr(importlib.import_module(self.verbs[name][0]), name)
+
+    def format_commands(self, ctx, formatter):
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, (_, summary) in self.verbs.items()])
 
     def __call__(self, *args, **kwargs):
         sys.exit(funnel(self, *args))

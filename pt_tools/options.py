@@ -4,7 +4,10 @@ A command's Config inherits the bundles it needs; a bundle is listed as one sect
 """
 
 import dataclasses
-from dataclasses import dataclass
+import functools
+
+# A Config makes the object; a bundle only has fields, and what a dataclass generates costs time at every start.
+bundle = functools.partial(dataclasses.dataclass, frozen=True, init=False, repr=False, eq=False, match_args=False)
 
 REQUIRED = object()
 
@@ -26,14 +29,14 @@ def opt(default, help, *, short=None, choices=None, result=True, metavar=None, m
     return dataclasses.field(default=None if default is REQUIRED else default, metadata=meta)
 
 
-@dataclass(frozen=True)
+@bundle
 class Common:
     verbose: bool = opt(False, "Print tracebacks and more progress.", short="-v", result=False)
     quiet: bool = opt(False, "Print nothing but errors on stderr.", short="-q", result=False)
     json: bool = opt(False, "Print the summary as one JSON object.", result=False)
 
 
-@dataclass(frozen=True)
+@bundle
 class Input:
     files: tuple = opt(("-",), "JSONL files, .gz and .zst too; '-' is stdin.", multiple=True, input=True)
     on_error: str = opt("fail", "What to do about a bad row.", choices=("fail", "skip"))
@@ -42,31 +45,31 @@ class Input:
     max_bad: int | None = opt(None, "With --on-error skip: fail after more than this many bad rows.", least=0)
 
 
-@dataclass(frozen=True)
+@bundle
 class Output:
     out: str | None = opt(None, "Write here, whole or not at all, instead of to stdout.", short="-o", metavar="FILE",
                           result=False)
 
 
-@dataclass(frozen=True)
+@bundle
 class Parallel:
     jobs: int = opt(1, "Processes that work at once; 0 is one a core. The output is the same for any number.", short="-j",
                     least=0, result=False)
 
 
-@dataclass(frozen=True)
+@bundle
 class Model:
     model: str = opt(REQUIRED, "Model directory or hub id to start from.", short="-m", metavar="MODEL", input=True)
     out: str = opt(REQUIRED, "Model directory to make.", short="-o", metavar="DIR", result=False)
 
 
-@dataclass(frozen=True)
+@bundle
 class Template:
     chat_template: str | None = opt(None, "Jinja file to use as the chat template instead of the model's own.",
                                     metavar="FILE", input=True)
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)  # also used on its own
 class Device:
     threads: int = opt(0, "CPU threads; 0 is all cores. Bit-equal results need the same number.", least=0)
     device: str = opt("auto", "Where to compute.", choices=("auto", "cpu", "cuda"))
@@ -78,7 +81,7 @@ class Device:
         return True
 
 
-@dataclass(frozen=True)
+@bundle
 class Run(Device):
     seed: int = opt(0, "Seed of everything random.", least=0)
     resume: str = opt("auto", "Whether to go on from an earlier run's checkpoint.", choices=("auto", "must", "never"),
@@ -89,7 +92,7 @@ class Run(Device):
     set: tuple = opt((), "Set any other field of the trainer's configuration.", metavar="NAME=VALUE", multiple=True)
 
 
-@dataclass(frozen=True)
+@bundle
 class Optim:
     lr: float = opt(2e-5, "Peak learning rate.", least=0)
     batch_size: int = opt(32, "Rows per optimizer step, over all devices.", least=1)
@@ -118,14 +121,14 @@ def _verifier(text: str):
     return added.split(text)
 
 
-@dataclass(frozen=True)
+@bundle
 class Verifying:
     verifier: tuple = opt((), "Grade every record with this verifier too: a name, a JSON object, or a function of your "
                           "own as module:function.", metavar="SPEC", multiple=True, input=_verifier)
     unsafe_local: bool = opt(False, "Run model-written code even where no sandbox can be made.")
 
 
-@dataclass(frozen=True)
+@bundle
 class Judging:
     judge: str | None = opt(None, "Let a language model judge: the address of an OpenAI-compatible server, or a model "
                             "directory.", metavar="URL|DIR", input=True)
@@ -152,7 +155,7 @@ class Judging:
                                  metavar="NAME")
 
 
-@dataclass(frozen=True)
+@bundle
 class Sampling:
     temperature: float = opt(1.0, "Sampling temperature; 0 is greedy.", least=0)
     top_p: float = opt(1.0, "Keep the most likely tokens up to this mass.", above=0, most=1)

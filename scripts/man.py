@@ -25,7 +25,7 @@ def commands() -> dict:
         module, _, attribute = target.partition(":")
         command = getattr(importlib.import_module(module), attribute)
         found[name] = command
-        for verb in getattr(command, "commands", {}).values():
+        for verb in command.all().values() if hasattr(command, "all") else ():
             found[verb.name.replace(" ", "-")] = verb
     return found
 
@@ -63,7 +63,7 @@ def command_page(name: str, command) -> str:
     out += [".SH SYNOPSIS", f"\\fB{escape(command.name)}\\fR {escape(usage)}", ".SH DESCRIPTION", *paragraphs(command.help or "")]
     if isinstance(command, click.Group):
         out += [".SH COMMANDS"]
-        for verb in command.commands.values():
+        for verb in command.all().values():
             page = verb.name.replace(" ", "-")
             out += [".TP", f"\\fB{escape(page)}\\fR(1)", escape((verb.help or "").strip().splitlines()[0])]
     else:

@@ -34,6 +34,12 @@ def test_help_names_every_flag_and_example(name):
     assert COMMANDS[name].examples and all(example in text for example in COMMANDS[name].examples)
 
 
+def test_a_group_says_of_its_verbs_what_they_say():
+    for group in (c for c in man.commands().values() if hasattr(c, "verbs")):
+        assert {name: text for name, (_, text) in group.verbs.items()} == {
+            name: verb.help.strip().splitlines()[0] for name, verb in group.all().items()}
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_loads_nothing_slow(name):
     """What makes a start slow, checked by what is imported; the milliseconds are measured by `make bench`."""
