@@ -1,6 +1,7 @@
 """pt-merge: new models out of old ones by weight arithmetic."""
 
 import json
+import os
 import re
 from dataclasses import dataclass
 
@@ -14,7 +15,8 @@ SEVERAL = ("weight", "density")  # flags that take one value for all models, or 
 SINGLE = ("lambda_", "t", "eta", "gamma", "epsilon", "select_topk", "normalize", "rescale")
 OF_VERBS = ("beta", "last", "evaluate", "rank", "energy", "fan_in_fan_out")  # not of methods
 OPTIONAL = ("base", *SEVERAL, *SINGLE, "param", "layers", "dtype", "tokenizer_from", "pad_to_multiple_of", "chat_template",
-            "shard_size", "force", "report", "dry_run", *OF_VERBS)
+            "shard_size", "force", "report", "dry_run", "seed", "threads", *OF_VERBS)
+LISTS = re.compile(r"-w.|--(weight|density)=")  # a word that is flag and value
 NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 
 
@@ -95,12 +97,16 @@ class Config(options.Common):
     force: bool = opt(False, "Merge although inputs have NaN or infinite numbers.")
     threads: int = opt(0, "CPU threads; 0 is all cores. The result is the same for any number.", least=0, result=False)
     report: str | None = opt(None, "Write a line for every tensor: cosines, norms, kept share, sign conflicts.",
-                             metavar="FILE", result=False)
+                             metavar="FILE")
     dry_run: bool = opt(False, "Print what would be done as JSON: bytes, tensors, memory, parameters. Nothing is written.",
                         result=False)
     resume: str = opt("auto", "Whether to go on from an earlier run's finished blocks.", choices=("auto", "must", "never"),
                       result=False)
     work: str | None = opt(None, "Put scratch below this directory.", metavar="DIR", result=False)
+
+    def __post_init__(self):
+        _import_numpy()
+        _checked(self)  # wrong use is said before gigabytes are hashed
 
 
 EXAMPLES = [
@@ -128,13 +134,25 @@ def joined(args: list[str]) -> list[str]:
     """Numbers after -w, --weight or --density as one value with commas."""
     out, open_ = [], False
     for arg in args:
-        if open_ and NUMBER.fullmatch(arg) and out[-1] not in ("-w", "--weight", "--density"):
+        if open_ and NUMBER.fullmatch(arg):
             out[-1] += f",{arg}"
             continue
-        if not (out and open_ and out[-1] in ("-w", "--weight", "--density")):
-            open_ = arg in ("-w", "--weight", "--density")
+        open_ = bool(out and out[-1] in ("-w", "--weight", "--density")) or bool(LISTS.match(arg))
         out.append(arg)
     return out
+
+
+def _import_numpy() -> None:
+    """With one thread for its BLAS: ours are enough, and a sum must not depend on the number of cores."""
+    name = "OPENBLAS_NUM_THREADS"
+    before = os.environ.get(name)
+    os.environ[name] = "1"
+    import numpy  # noqa: F401  (reads the variable once)
+
+    if before is None:
+        del os.environ[name]
+    else:
+        os.environ[name] = before
 
 
 @command("pt-merge", Config, reads="models", writes="model", examples=EXAMPLES, cls=_Merge)
@@ -155,14 +173,9 @@ def main(cfg, job):
     float32 and rounds once. A tensor that only some models have, another shape or unequal integers are refused; so are
     quantised and pickled weights, NaN and infinities. The first model's (or base's) config.json goes out.
     """
-    size, name = shard_size(cfg.shard_size), cfg.method.replace("-", "_")
     from pt_tools.merge import run, verbs
 
-    if name not in verbs.VERBS:
-        options.refuse_unused(cfg, OF_VERBS, f"is of no use with {cfg.method}")
-        run.main(cfg, job, _spec(cfg), size)
-        return
-    _check_verb(cfg, name, verbs.VERBS[name])
+    name, spec, size = _checked(cfg)
     if name == "lora":
         verbs.bake(cfg, job, size)
     elif name == "lora_cat":
@@ -170,10 +183,39 @@ def main(cfg, job):
     elif name == "lora_extract":
         verbs.extract(cfg, job)
     elif name == "greedy_soup":
-        verbs.greedy(cfg, job, _changed(cfg, verbs.soup(cfg, name)), size)
+        verbs.greedy(cfg, job, spec, size)
     else:
-        run.main(cfg, job, _changed(cfg, verbs.soup(cfg, name)), size)
-        job.final.update(method=name)
+        run.main(cfg, job, spec, size)
+        if name in verbs.VERBS:
+            job.final.update(method=name)
+
+
+def _checked(cfg):
+    """The method or verb, what is asked for (None for adapters), and the size of a shard; Usage for what cannot be meant."""
+    from pt_tools.merge import build, methods, verbs
+    from pt_tools.merge.spec import ref
+
+    size, name = shard_size(cfg.shard_size), cfg.method.replace("-", "_")
+    if name in verbs.VERBS:
+        _check_verb(cfg, name, verbs.VERBS[name])
+        _refuse_own_input(cfg.out, map(ref, cfg.models))
+        return name, _changed(cfg, verbs.soup(cfg, name)) if name in verbs.SOUPS else None, size
+    options.refuse_unused(cfg, OF_VERBS, f"is of no use with {cfg.method}")
+    spec = _spec(cfg)
+    method = methods.get(spec.method)
+    if not method.random:
+        options.refuse_unused(cfg, ("seed",), f"is of no use with {spec.method}, which draws nothing")
+    build.checked(spec, method)
+    _refuse_own_input(cfg.out, spec.models())
+    return name, spec, size
+
+
+def _refuse_own_input(out: str, refs) -> None:
+    """Usage if the output would take the place of a model that it is made of, or lie in it."""
+    for path in [path for one in refs for path in (one.path, one.adapter) if path and os.path.isdir(path)]:
+        pair = os.path.realpath(out), os.path.realpath(path)
+        if os.path.commonpath(pair) in pair:
+            raise Usage(f"--out {out} and {path}, which it is made of, are one directory or lie in each other")
 
 
 def _check_verb(cfg, name, verb) -> None:
@@ -183,6 +225,8 @@ def _check_verb(cfg, name, verb) -> None:
     verbs.check(name, cfg.models)
     if verb.required and getattr(cfg, verb.required) is None:
         raise Usage(f"{name} needs {options.flag(verb.required)}")
+    if name == "lora_extract" and cfg.rank is None and cfg.energy is None:
+        raise Usage("lora_extract needs --rank or --energy")
 
 
 def shard_size(text: str) -> int:

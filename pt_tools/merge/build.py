@@ -16,6 +16,7 @@ from pt_tools.merge.spec import Part, Ref, Slice, Spec, lookup
 from pt_tools.merge.tensors import Tensor
 
 COMPARED = 1 << 20  # bytes of integer tensors compared at a time
+LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
@@ -43,9 +44,14 @@ class _Row:
 
 def build(spec: Spec, method: Method, *, shard_size: int, seed: int) -> Built:
     """Usage for a merge that cannot be meant, BadModel for models that do not fit; tensors and models are named."""
+    return _Builder(checked(spec, method), method).built(shard_size, seed)
+
+
+def checked(spec: Spec, method: Method) -> Spec:
+    """The spec with the base in its place. Usage for what can be seen without opening a model."""
     spec = _arranged(spec, method)
     _check_settings(spec, method)
-    return _Builder(spec, method).built(shard_size, seed)
+    return spec
 
 
 def _arranged(spec: Spec, method: Method) -> Spec:
@@ -159,7 +165,7 @@ class _Builder:
         for name in self._names(first):
             place = layer_of(name)
             if place is None or place[0] != stack:
-                early = bool(directory.EMBEDDING.search(name))
+                early = bool(directory.EARLY.search(name))
                 one = first if early else last
                 out.append(_Row(name, (name,) * len(one.parts), name if self.uses_base else None, 0.0 if early else 1.0, one))
         offset = 0
@@ -181,7 +187,7 @@ class _Builder:
         for name in names:
             place = layer_of(name)
             if place is None:
-                depth = 0.0 if directory.EMBEDDING.search(name) else 1.0
+                depth = 0.0 if directory.EARLY.search(name) else 1.0
             else:
                 depth = place[1] / (counts[place[0]] - 1) if counts[place[0]] > 1 else 1.0
             out.append(_Row(name, (name,) * len(one.parts), name if self.uses_base else None, depth, one))
@@ -227,7 +233,7 @@ class _Builder:
 
     def item(self, row: _Row) -> Item | None:
         models = [self.by_ref[part.model] for part in row.slice.parts]
-        head = bool(directory.HEAD.search(row.name))
+        head = directory.is_head(row.name)
         if head and self.tied and row.name.endswith("weight") and all(m.head in (None, row.name) for m in models):
             return None
         wanted = list(zip(models, row.names)) + ([(self.models[0], row.base)] if row.base else [])
@@ -250,7 +256,7 @@ class _Builder:
 
     def _key(self, model: Model, name: str) -> str:
         """The name of a model's tensor; the embedding for the head that a tied model does not store or does not use."""
-        if directory.HEAD.search(name) and name.endswith("weight") and not self.tied and model.tied and model.embedding:
+        if directory.is_head(name) and name.endswith("weight") and not self.tied and model.tied and model.embedding:
             return model.embedding
         return name
 
@@ -277,7 +283,7 @@ class _Builder:
             found = lookup(levels, name, row.name, row.depth)
             if found is None and default is ...:
                 raise Usage(f"{self.method.name} needs {name}" + ("" if levels == [] else f" (for tensor {row.name})"))
-            return default if found is None else found
+            return default if found is None else _of_kind(name, found, default)
 
         own = tuple({name: value([part.settings, row.slice.settings, self.spec.settings], name, default)
                      for name, default in self.method.own.items()} for part in row.slice.parts)
@@ -286,9 +292,22 @@ class _Builder:
         out = Parameters(own, shared)
         try:
             self.method.check(out)
-        except (ValueError, TypeError) as error:
+        except ValueError as error:
             raise Usage(f"{self.method.name}: {error}") from None
         return out
+
+
+def _of_kind(name: str, value, default):
+    """The value, 0 and 1 as truth values where these are meant; Usage if it is of another kind than the default."""
+    if isinstance(default, str):
+        fits, wanted = isinstance(value, str), "a word"
+    elif isinstance(default, bool):
+        fits, wanted = isinstance(value, int | float) and value in (0, 1), "true or false"
+    else:
+        fits, wanted = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST, "a number of float32"
+    if not fits:
+        raise Usage(f"{name}: {value!r} is not {wanted}")
+    return bool(value) if isinstance(default, bool) else value
 
 
 def _bytes(model: Model, tensor: Tensor, at: int) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -13,7 +14,7 @@ from pt_tools.files import to_json
 from pt_tools.merge import lora
 from pt_tools.merge.plan import Source
 from pt_tools.merge.spec import Ref
-from pt_tools.merge.tensors import Checkpoint
+from pt_tools.merge.tensors import Checkpoint, bytes_digest
 from pt_tools.merge.vocabulary import Vocabulary
 
 FROM_TOKENIZER = re.compile(r"(tokenizer\.json|tokenizer_config\.json|special_tokens_map\.json|added_tokens\.json|vocab\.json"
@@ -25,7 +26,8 @@ DTYPES = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
 # What two configurations may differ in without meaning another computation.
 HARMLESS = {"_name_or_path", "transformers_version", "dtype", "torch_dtype", "use_cache", "vocab_size", "tie_word_embeddings",
             "num_hidden_layers", "layer_types", "architectures", "id2label", "label2id", "max_window_layers", *SPECIAL}
-EMBEDDING = re.compile(r"(^|[._])(embed_tokens|wte|word_embeddings|embed_in|tok_embeddings|embed)($|[._])")
+EMBEDDING = re.compile(r"(^|[._])(embed_tokens|wte|word_embeddings|embed_in|tok_embeddings|embeddings?|embed|shared)\.weight$")
+EARLY = re.compile(r"emb|wte|wpe|shared")  # what stands before the layers
 HEAD = re.compile(r"(^|\.)(lm_head|embed_out|output)\.(weight|bias)$")
 
 
@@ -41,9 +43,8 @@ class Model:
         self.deltas: dict[str, object] = {}  # what an adapter changes, by tensor
         if ref.adapter is not None:
             self._adapt(resolve(ref.adapter))
-        self.embedding = next((n for n in self.tensors if EMBEDDING.search(n) and layer_of(n) is None
-                               and len(self.tensors[n].shape) == 2), None)
-        self.head = next((n for n in self.tensors if HEAD.search(n) and n.endswith("weight")), None)
+        self.embedding = self._embedding()
+        self.head = next((n for n in self.tensors if is_head(n) and n.endswith("weight")), None)
         self.rows = self.tensors[self.embedding].shape[0] if self.embedding else None
         self.vocabulary = Vocabulary(self.path, self.rows)
 
@@ -53,19 +54,29 @@ class Model:
         self.deltas = {name: source.delta for name, source in sources.items() if source.delta is not None}
         self.config = lora.changed(self.config, changes)
 
+    def _embedding(self) -> str | None:
+        """The matrix with a row for each token: of several candidates one of as many rows as the configuration says."""
+        found = [n for n in self.tensors if EMBEDDING.search(n) and layer_of(n) is None and len(self.tensors[n].shape) == 2]
+        size = text_part(self.config).get("vocab_size", self.config.get("vocab_size"))
+        return min(found, key=lambda name: self.tensors[name].shape[0] != size, default=None)
+
     def source(self, name: str) -> Source | None:
         """A tensor with what the adapter changes in it, None if there is no such tensor."""
         return Source(self.tensors[name], delta=self.deltas.get(name)) if name in self.tensors else None
 
-    @property
+    @functools.cached_property
     def tied(self) -> bool:
-        return bool(text_part(self.config).get("tie_word_embeddings", self.config.get("tie_word_embeddings", False)))
+        """Whether the head is the embedding: as the configuration says, or else as the stored bytes say."""
+        said = text_part(self.config).get("tie_word_embeddings", self.config.get("tie_word_embeddings"))
+        if said is not None or self.head is None or self.embedding is None:
+            return bool(said)
+        return bytes_digest(self.tensors[self.head]) == bytes_digest(self.tensors[self.embedding])
 
     def of_vocabulary(self, name: str) -> bool:
         """Whether a tensor has one row for each token: the embedding, the head and the head's bias."""
         tensor = self.tensors.get(name)
         return (tensor is not None and self.rows is not None and tensor.shape[:1] == (self.rows,)
-                and (name == self.embedding or bool(HEAD.search(name))))
+                and (name == self.embedding or is_head(name)))
 
     def special(self, key: str):
         """A special token's id, or a list of them; the configuration's, for the generation's may have more."""
@@ -97,6 +108,11 @@ def layer_of(name: str) -> tuple[str, int, str] | None:
     parts = name.split(".")
     place = next((i for i, part in enumerate(parts) if part.isdigit()), None)
     return None if place is None else (".".join(parts[:place]), int(parts[place]), ".".join(parts[place + 1:]))
+
+
+def is_head(name: str) -> bool:
+    """Whether a name is that of the output layer's weight or bias; layers have parts of such names too."""
+    return bool(HEAD.search(name)) and layer_of(name) is None
 
 
 def text_part(config: dict) -> dict:
@@ -178,7 +194,7 @@ def edited(config: dict, donor: Model, *, dtype: str | None, rows: int | None, l
     return out
 
 
-def write(stage: Path, config: dict, donor: Model, added: dict[str, int], chat_template: str | None) -> None:
+def write(stage: Path, config: dict, donor: Model, added: dict[str, dict], chat_template: str | None) -> None:
     """The files beside the weights: config.json, and from `donor` its tokenizer, chat template and generation settings."""
     (stage / "config.json").write_bytes(to_json(config))
     for file in sorted(donor.path.iterdir()):
@@ -186,9 +202,8 @@ def write(stage: Path, config: dict, donor: Model, added: dict[str, int], chat_t
             shutil.copyfile(file, stage / file.name)
     if added:
         content = json.loads((stage / "tokenizer.json").read_bytes())
-        content["added_tokens"] += [{"id": i, "content": token, "single_word": False, "lstrip": False, "rstrip": False,
-                                     "normalized": False, "special": False} for token, i in added.items()]
-        (stage / "tokenizer.json").write_text(json.dumps(content, ensure_ascii=False, indent=2), encoding="utf-8")
+        content["added_tokens"] = [*(content.get("added_tokens") or ()), *added.values()]
+        (stage / "tokenizer.json").write_bytes(json.dumps(content, indent=2).encode())
     if chat_template is not None:
         (stage / "chat_template.json").unlink(missing_ok=True)
         (stage / "chat_template.jinja").write_text(chat_template, encoding="utf-8")

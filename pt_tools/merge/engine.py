@@ -7,6 +7,7 @@ the result does not depend on either. Every thread has its own buffers, a few bl
 from __future__ import annotations
 
 import os
+import resource
 import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
@@ -94,7 +95,8 @@ def _sources(item: Item) -> list[Source]:
 def _verbatim(item: Item) -> bool:
     """Whether the stored bytes go out as they are."""
     source = item.sources[0]
-    return getattr(item.method, "verbatim", False) and source.tensor.dtype == item.dtype and not (source.delta or source.fill)
+    return (item.method.verbatim(item.parameters) and source.tensor.dtype == item.dtype
+            and not (source.delta or source.fill))
 
 
 def _check(plan: Plan) -> None:
@@ -110,6 +112,16 @@ def _check(plan: Plan) -> None:
                 if dtype not in numbers.FLOATS:
                     raise BadModel(f"tensor {item.name}: {dtype} cannot be merged by {item.method.name}, only copied as it is",
                                    tensor.path)
+
+
+def _allow_files(plan: Plan) -> None:
+    """Every file of every model stays open, and every file of the output: more than some systems allow at first."""
+    inputs = {source.tensor.path for item in plan.items for source in _sources(item)}
+    outputs = min(len(plan.items), 1 + 2 * sum(map(size_of, plan.items)) // plan.shard_size)
+    wanted = 256 + len(inputs) + outputs
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if 0 <= soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(wanted, hard) if hard >= 0 else wanted, hard))
 
 
 class Space:
@@ -156,7 +168,8 @@ class Crew:
     def _call(self, function, index):
         space = self.spaces.get()
         try:
-            return function(space, index)
+            with np.errstate(all="ignore"):  # what is not finite is counted where it is read and where it is stored
+                return function(space, index)
         finally:
             self.spaces.put(space)
 
@@ -169,6 +182,7 @@ class _Merge:
     def __init__(self, plan: Plan, scratch, threads: int, force: bool, report):
         self.plan, self.force, self.report = plan, force, report
         _check(plan)
+        _allow_files(plan)
         self.files, self.crew = Files(), Crew(threads)
         self.writer = Writer(plan.items, plan.shard_size, plan.metadata,
                              digest(plan, report=report is not None, force=force), Path(scratch) / "merge")
@@ -240,8 +254,7 @@ class _Merge:
         item.method.apply(block, item.parameters, stats)
         n = len(block.out)
         raw = space.array("raw", 0, n * numbers.SIZES[item.dtype], np.uint8)
-        with np.errstate(invalid="ignore"):
-            overflow = numbers.encode(block.out, item.dtype, numbers.view(raw, item.dtype), space.array("scratch", 0, n))
+        overflow = numbers.encode(block.out, item.dtype, numbers.view(raw, item.dtype), space.array("scratch", 0, n))
         if overflow and not self.force:
             raise Diverged(f"tensor {item.name}: {overflow} results in one block are NaN or too large for {item.dtype}")
         self.writer.write(index, block.start * numbers.SIZES[item.dtype], raw)

@@ -59,5 +59,8 @@ class Passthrough(Method):
         if not math.isfinite(parameters.own[0]["scale"]):
             raise ValueError(f"scale: {parameters.own[0]['scale']} is not finite")
 
+    def verbatim(self, parameters):
+        return parameters.own[0]["scale"] == 1
+
     def apply(self, block, parameters, stats):
         np.multiply(block.models[0], np.float32(parameters.own[0]["scale"]), out=block.out)

@@ -288,20 +288,7 @@ class _Tied:
             return True  # peft keeps trainable tokens tied
         if head.delta or embedding.delta or head.tensor.nbytes != embedding.tensor.nbytes:
             return False
-        return _bytes(head.tensor) == _bytes(embedding.tensor)
-
-
-def _bytes(tensor) -> str:
-    """A digest of a tensor's bytes."""
-    import hashlib
-
-    digest, rest = hashlib.sha256(), tensor.nbytes
-    with open(tensor.path, "rb") as file:
-        file.seek(tensor.offset)
-        while rest and (block := file.read(min(rest, 1 << 20))):
-            digest.update(block)
-            rest -= len(block)
-    return digest.hexdigest()
+        return tensors.bytes_digest(head.tensor) == tensors.bytes_digest(embedding.tensor)
 
 
 def bake(base, adapters, shard_size: int = 5_000_000_000) -> tuple[Plan, dict]:

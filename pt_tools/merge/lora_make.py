@@ -13,7 +13,8 @@ import numpy as np
 
 from pt_tools.errors import BadModel, Usage
 from pt_tools.files import apply_umask, sync, to_json
-from pt_tools.merge import numbers, tensors
+from pt_tools.merge import tensors
+from pt_tools.merge.engine import Crew
 from pt_tools.merge.lora import CONFIG, PREFIX, WEIGHTS, Adapter
 from pt_tools.merge.lora_svd import Delta, truncated
 
@@ -128,7 +129,7 @@ def _stack(out: _File, name: str, members: list) -> int:
 
 
 def extract(base, tuned, stage, rank: int | None = None, energy: float | None = None, fan_in_fan_out: bool = False,
-            seed: int = 0, report=None) -> dict:
+            seed: int = 0, threads: int = 1, report=None) -> dict:
     """The adapter in directory `stage` that turns `base` nearly into `tuned`: per matrix a truncated SVD of the change.
 
     The rank is `rank`, or the least that keeps the share `energy` of ‖change‖², or the smaller of both. Matrices named
@@ -144,21 +145,17 @@ def extract(base, tuned, stage, rank: int | None = None, energy: float | None = 
     _compare(old, new)
     stage.mkdir(parents=True, exist_ok=True)
     out, ranks, whole, sums = _File(stage / WEIGHTS, _room(new.tensors)), {}, [], np.zeros(2)
-    for name in sorted(new.tensors):
-        delta = Delta(old, new, name)
-        if not delta.changed():
-            continue
-        module, _, last = name.rpartition(".")
-        if last == "weight" and len(delta.shape) == 2 and not (EMBEDDING.search(module) and _tied(new)):
-            found = truncated(delta, rank, energy, seed)
-            ranks[module] = _write_factors(out, module, found, fan_in_fan_out)
-            kept, total = found.kept, found.total
-        else:
+    for name, change in _changes(old, new, rank, energy, seed, threads):
+        if isinstance(change, float):
             whole.append(name)
-            kept = total = delta.square()
+            kept = total = change
+        else:
+            module = name.removesuffix(".weight")
+            ranks[module] = _write_factors(out, module, change, fan_in_fan_out)
+            kept, total = change.kept, change.total
         sums += (kept, total)
         if report:
-            report({"tensor": name, "rank": ranks.get(module) if name not in whole else None,
+            report({"tensor": name, "rank": None if name in whole else ranks[module],
                     "energy": kept / total if total else 1.0, "norm": math.sqrt(total)})
     saved, bias = _keep_whole(out, new, whole, ranks)
     out.close()
@@ -169,6 +166,24 @@ def extract(base, tuned, stage, rank: int | None = None, energy: float | None = 
                   modules_to_save=saved or None, bias=bias)
     return {"modules": len(ranks), "rank": max(ranks.values(), default=0), "whole": len(whole),
             "energy": float(sums[0] / sums[1]) if sums[1] else 1.0}
+
+
+def _changes(old, new, rank, energy, seed: int, threads: int):
+    """(name, low-rank change, or the squared norm of one that is kept whole) of every tensor that differs, by name."""
+    names, crew = sorted(new.tensors), Crew(threads)
+
+    def one(_, index):
+        delta = Delta(old, new, names[index])
+        module, _, last = names[index].rpartition(".")
+        if not delta.changed():
+            return None
+        matrix = last == "weight" and len(delta.shape) == 2 and not (EMBEDDING.search(module) and _tied(new))
+        return truncated(delta, rank, energy, seed) if matrix else delta.square()
+
+    try:
+        yield from (pair for pair in zip(names, crew.map(one, range(len(names)))) if pair[1] is not None)
+    finally:
+        crew.close()
 
 
 def _tied(checkpoint) -> bool:

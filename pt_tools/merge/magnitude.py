@@ -253,6 +253,7 @@ class Dare(Method):
     own = {"weight": 1.0, "density": 1.0}
     shared = {"lambda": 1.0, "normalize": False, "rescale": "inverse"}
     passes = 1
+    random = True
     buffers = 3
     vote = False
 

@@ -65,11 +65,16 @@ class Method:
     own: dict = {}  # parameters a model has: name -> default; ... means that it must be given
     shared: dict = {}  # parameters of the merge: name -> default
     passes = 0
+    random = False  # what it does depends on a seed
     rows = False  # blocks are whole rows
     buffers = 0  # scratch arrays that apply and observe want
 
     def check(self, parameters: Parameters) -> None:
         """ValueError if a value is out of range."""
+
+    def verbatim(self, parameters: Parameters) -> bool:
+        """Whether the stored bytes of the only model go out as they are, where the number format is the same."""
+        return False
 
     def passes_for(self, parameters: Parameters) -> int:
         """Passes that these parameters need: a statistic nobody uses is not read for."""

@@ -59,7 +59,7 @@ class Tally:
         models (their differences from the base, if there is one) have both signs, cosines and norms."""
         row = {"tensor": item.name, "shape": list(item.shape), "dtype": item.dtype, "method": item.method.name,
                "nonfinite": self.nonfinite}
-        if getattr(item.method, "verbatim", False):
+        if not self.wanted or item.method.verbatim(item.parameters):
             return row
         count = max(1, math.prod(item.shape))
         kept, rest = self.sums[1:1 + self.models], self.sums[1 + self.models:]

@@ -12,7 +12,9 @@ class Copy(Method):
 
     name = "copy"
     models = (1, 1)
-    verbatim = True
+
+    def verbatim(self, parameters: Parameters) -> bool:
+        return True
 
     def apply(self, block: Block, parameters: Parameters, stats: list) -> None:
         np.copyto(block.out, block.models[0])

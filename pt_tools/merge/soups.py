@@ -66,7 +66,10 @@ def evaluator(command: str) -> Callable[[Path], float]:
     The score is `mean.mean` of the last JSON object that the command prints, as `pt-eval --json` does, or a number
     alone on the last line. Usage without `{}`; BadModel if the command fails; BadData if it prints no finite score.
     """
-    words = shlex.split(command)
+    try:
+        words = shlex.split(command)
+    except ValueError as error:
+        raise Usage(f"the evaluation command has an open quotation: {error}") from None
     if not any("{}" in word for word in words):
         raise Usage("the evaluation command must contain {}, where the model directory goes")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -31,6 +32,17 @@ class Tensor:
     path: str
     offset: int
     nbytes: int
+
+
+def bytes_digest(tensor: Tensor) -> str:
+    """A digest of a tensor's stored bytes."""
+    digest, rest = hashlib.sha256(), tensor.nbytes
+    with open(tensor.path, "rb") as file:
+        file.seek(tensor.offset)
+        while rest and (block := file.read(min(rest, 1 << 20))):
+            digest.update(block)
+            rest -= len(block)
+    return digest.hexdigest()
 
 
 class Files:
@@ -132,7 +144,7 @@ def _shards(path: Path) -> list[tuple[Path, set[str] | None]]:
         return _indexed(path, index)
     if (path / "model.safetensors").is_file():
         return [(path / "model.safetensors", None)]
-    found = sorted(path.glob("*.safetensors"))
+    found = sorted(file for file in path.glob("*.safetensors") if file.is_file())
     if found:
         return [(file, None) for file in found]
     pickled = sorted(file.name for kind in ("*.bin", "*.pt", "*.pth", "*.ckpt") for file in path.glob(kind))
@@ -213,6 +225,7 @@ def _tensors(path: Path, entries, start: int, size: int) -> dict[str, Tensor]:
 def _tensor(path: Path, name: str, entry, start: int) -> Tensor:
     if not isinstance(entry, dict) or not {"dtype", "shape", "data_offsets"} <= entry.keys():
         raise ValueError(f"tensor {name} lacks dtype, shape or data_offsets")
+    name.encode()  # a ValueError for half a surrogate pair, which no header can hold
     dtype, shape, ends = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str) or not _naturals(shape) or not _naturals(ends) or len(ends) != 2:
         raise ValueError(f"tensor {name} has a dtype, shape or data_offsets of a wrong kind")

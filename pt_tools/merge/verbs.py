@@ -9,6 +9,7 @@ import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from pt_tools import job as jobs
 from pt_tools import stop
 from pt_tools.errors import Usage
 from pt_tools.files import read_json, remove, to_json, write_atomic
@@ -16,7 +17,7 @@ from pt_tools.merge import build, directory, lora, lora_make, methods, run, soup
 from pt_tools.merge.build import Built
 from pt_tools.merge.spec import Part, Ref, Slice, Spec, ref
 
-DENSE = ("shard_size", "force", "report", "dry_run")
+DENSE = ("shard_size", "force", "report", "dry_run", "threads")
 SOUP = (*DENSE, "dtype", "pad_to_multiple_of", "chat_template")
 
 
@@ -35,8 +36,10 @@ VERBS = {
     "last": Verb("checkpoints, oldest first", 1, None, (*SOUP, "tokenizer_from", "last"), "last"),
     "lora": Verb("a base and its adapters", 2, None, DENSE),
     "lora_cat": Verb("adapters", 1, None, ("weight",)),
-    "lora_extract": Verb("a base and a tuned model", 2, 2, ("rank", "energy", "fan_in_fan_out", "report")),
+    "lora_extract": Verb("a base and a tuned model", 2, 2, ("rank", "energy", "fan_in_fan_out", "report", "seed", "threads")),
 }
+
+SOUPS = ("greedy_soup", "ema", "last")
 
 
 def check(name: str, models: tuple) -> None:
@@ -49,6 +52,10 @@ def check(name: str, models: tuple) -> None:
 def soup(cfg, name: str) -> Spec:
     """The linear merge that a soup is; for the greedy one that of all its members."""
     refs = [ref(text) for text in cfg.models]
+    if name == "greedy_soup":
+        soups.evaluator(cfg.evaluate)
+        if len(set(refs)) < len(refs):
+            raise Usage("greedy_soup: a model is named twice")
     try:
         if name == "last":
             refs, weights = refs[len(refs) - cfg.last:], [w for w in soups.last(len(refs), cfg.last) if w]
@@ -62,8 +69,6 @@ def soup(cfg, name: str) -> Spec:
 def greedy(cfg, job, spec: Spec, shard_size: int) -> None:
     """The greedy soup of the spec's models. Scores are kept in the scratch, so that a stopped run goes on from them."""
     evaluate = soups.evaluator(cfg.evaluate)
-    if len(set(spec.models())) < len(spec.slices[0].parts):
-        raise Usage("greedy_soup: a model is named twice")
     made = build.build(spec, methods.get("linear"), shard_size=shard_size, seed=cfg.seed)  # refuses what does not fit
     if cfg.dry_run:
         run.show(cfg, spec, made)
@@ -143,7 +148,7 @@ def extract(cfg, job) -> None:
     base, tuned = _directories("lora_extract", cfg.models)
     with run.Report(cfg.report) as report:
         done = lora_make.extract(base, tuned, job.out.stage, rank=cfg.rank, energy=cfg.energy,
-                                 fan_in_fan_out=cfg.fan_in_fan_out, seed=cfg.seed, report=report.row)
+                                 fan_in_fan_out=cfg.fan_in_fan_out, seed=cfg.seed, threads=jobs.threads(cfg), report=report.row)
     job.final.update(method="lora_extract", models=list(cfg.models), **done)
     job.say(f"{done['modules']} modules, rank up to {done['rank']}, {done['whole']} tensors whole, "
             f"{done['energy']:.4f} of the change")

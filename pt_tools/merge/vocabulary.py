@@ -47,12 +47,17 @@ class Vocabulary:
             raise BadModel("tokenizer.json has no vocabulary", str(self.path)) from error
 
     @functools.cached_property
-    def ids(self) -> dict[str, int]:
-        """Token → id, with added tokens."""
+    def added(self) -> dict[str, dict]:
+        """Added token → its entry in tokenizer.json."""
         try:
-            out = self.learned | {one["content"]: one["id"] for one in self.content["added_tokens"] or ()}
+            return {one["content"]: {**one, "id": one["id"]} for one in self.content["added_tokens"] or ()}
         except (KeyError, TypeError) as error:
             raise BadModel("tokenizer.json has an added token without content or id", str(self.path)) from error
+
+    @functools.cached_property
+    def ids(self) -> dict[str, int]:
+        """Token → id, with added tokens."""
+        out = self.learned | {token: one["id"] for token, one in self.added.items()}
         if not all(type(i) is int and i >= 0 for i in out.values()):
             raise BadModel("tokenizer.json has an id that is no whole number", str(self.path))
         return out
@@ -89,7 +94,7 @@ def _nested(a, b) -> bool:
 
 class Alignment:
     """The output's rows. `donor`: index of the model whose tokenizer goes out; `size`: rows, None to leave all as it is;
-    `added`: tokens that the donor lacks, with their new ids; `note`: what was done, in words."""
+    `added`: tokens that the donor lacks, with their owner's entries and new ids; `note`: what was done, in words."""
 
     def __init__(self, donor: int, size=None, maps=(), added=None, note=None):
         self.donor, self.size, self.maps, self.added, self.note = donor, size, maps, added or {}, note
@@ -129,7 +134,7 @@ def align(models: list[Vocabulary], base: int | None, choice: int | str | None, 
     for one in models:
         models[first].refuse_foreign(one)
     donor, added = _donor(models, first, choice)
-    ids = models[donor].ids | added
+    ids = models[donor].ids | {token: one["id"] for token, one in added.items()}
     size = _size(models[donor], max(ids.values()) + 1, pad)
     note = f"tokenizers differ: that of {models[donor].path} goes out, {size} rows" + (f", {len(added)} tokens added" if added else "")
     return _alignment(donor, size, [_by_token(one, ids) for one in models], added, note)
@@ -177,7 +182,7 @@ def _donor(models, first, choice):
                 raise Usage(f"--tokenizer-from union: {learned!r} of {one.path} is no added token and cannot be added; "
                             f"choose --tokenizer-from {one.path}")
             for _, token in extra:
-                added[token] = place
+                added[token] = {**one.added[token], "id": place}
                 place += 1
         return first, added
     if choice is not None:

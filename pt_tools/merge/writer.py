@@ -16,6 +16,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from pt_tools.errors import Exhausted
 from pt_tools.files import apply_umask, remove, sync, to_json, write_atomic
 from pt_tools.merge.numbers import SIZES
 
@@ -100,25 +101,33 @@ class Writer:
         self._unsynced, self._new_rows = 0, []
 
     def _take_up(self) -> dict | None:
-        """The last position of a journal of the same merge whose files are all there."""
+        """The last position of a journal of the same merge whose files are all there, their headers as they should be."""
         try:
-            lines = (self.scratch / "journal").read_bytes().split(b"\n")[:-1]
-            if json.loads(lines[0]) != {"merge": self.digest}:
-                return None
-            if any((self.scratch / name).stat().st_size != size for name, (_, size) in self.files.items()):
+            journal = (self.scratch / "journal").read_bytes()
+            whole = journal.rfind(b"\n") + 1
+            lines = journal[:whole].splitlines()
+            if json.loads(lines[0]) != {"merge": self.digest} or not all(map(self._is_ours, self.files)):
                 return None
             position = {"item": 0, "block": 0}
             for line in lines[1:]:
                 position = json.loads(line)
                 self.rows += position.pop("rows", [])
+            if whole < len(journal):
+                os.truncate(self.scratch / "journal", whole)  # what a kill tore must not be the beginning of a next line
             return position
         except (OSError, ValueError, IndexError):
             return None
+
+    def _is_ours(self, name: str) -> bool:
+        header, size = self.files[name]
+        with open(self.scratch / name, "rb") as file:
+            return os.fstat(file.fileno()).st_size == size and file.read(len(header)) == header
 
     def _start(self) -> dict:
         self.rows = []
         remove(self.scratch)
         self.scratch.mkdir(parents=True)
+        self._refuse_full_disk()
         for name, (header, size) in self.files.items():
             with open(self.scratch / name, "wb") as file:
                 file.write(header)
@@ -126,6 +135,13 @@ class Writer:
                 os.fsync(file.fileno())
         write_atomic(self.scratch / "journal", json.dumps({"merge": self.digest}).encode() + b"\n")
         return {"item": 0, "block": 0}
+
+    def _refuse_full_disk(self) -> None:
+        """Before hours of arithmetic, not after. What others write meanwhile, and quotas, still show only then."""
+        wanted, disk = sum(size for _, size in self.files.values()), os.statvfs(self.scratch)
+        free = disk.f_bavail * disk.f_frsize
+        if disk.f_blocks and wanted > free:
+            raise Exhausted(f"{wanted / 1e9:.2f} GB to write, {free / 1e9:.2f} GB free", str(self.scratch))
 
     def write(self, index: int, start: int, data) -> None:
         """Bytes of item `index` from its byte `start` on; from any thread."""
