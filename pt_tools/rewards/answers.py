@@ -37,6 +37,7 @@ _BRACKETS = (("(", ")"), ("[", "]"), ("(", "]"), ("[", ")"), ("\\{", "\\}"))
 _MATRIX = re.compile(r"\\begin\{([pbvBV]?matrix|array)\}(?:\{[lcr| ]*\})?(.*)\\end\{\1\}")
 _BRACKETED = re.compile(r"[(\[]\s*(\\begin\{array\}.*\\end\{array\})\s*[)\]]")
 _CHOICE = re.compile(r"\(([A-J])\)\s+(?!and|or)(?!.*\([A-J]\)).+")
+_NAME = re.compile(r"\\?[A-Za-z]+(?:_(?:\{[^{}]*\}|\w))?(?:\([^()]*\))?")
 _NAMES = re.compile(r"\(\s*\\?[A-Za-z]+(?:\s*,\s*\\?[A-Za-z]+)+\s*\)")
 _AND = re.compile(r"\s*,?(?<![A-Za-z])(?:and|or)(?![A-Za-z])\s*", re.I)
 _SIDES = re.compile(r"(?<![<>!:])=(?!=)|\\equiv(?![A-Za-z])|\\in(?![A-Za-z])")
@@ -107,8 +108,8 @@ def _exact_part(text):
     r"""What stands before \approx, or behind it if that is only a name."""
     if "\\approx" not in text:
         return text
-    exact, _, rounded = text.partition("\\approx")
-    return rounded.strip() if not exact.strip() or _is_name(exact) else exact.strip()
+    exact, rounded = (part.strip() for part in text.split("\\approx", 1))
+    return rounded if not exact or (_NAME.fullmatch(exact) and exact != "\\pi") else exact
 
 
 def _same_quantities(value_a, unit_a, value_b, unit_b):

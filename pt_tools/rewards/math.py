@@ -6,7 +6,7 @@ r"""The `math` verifier: find the final answer in a completion and compare it wi
 Where the answer is looked for (after the end of thinking, `</think>`):
 
 default   the last `\boxed{…}`; else what follows the last `#### `; else the last `<answer>…</answer>`; else the X of the
-          last "the answer is X"; else a final line `Result: X`; else, after `</think>`, a lone number
+          last "the answer is X"; else a final line `Result: X`; else all of it, if that is only a number
 boxed     the last `\boxed{…}` and nothing else
 gsm8k     the last number of the text, as in Tulu 3's GSM8K verifier
 flex      Tulu 3's MATH verifier: the last box and Minerva's "Final Answer: The final answer is X. I hope"; if there is
@@ -158,7 +158,7 @@ def find(text, policy="default"):
     if len(text) > MAX_TEXT:
         return f"longer than {MAX_TEXT} characters"
     start, end = _after_thinking(text)
-    candidates = _FINDERS[policy](text[start:end], start > 0)
+    candidates = _FINDERS[policy](text[start:end])
     if isinstance(candidates, str):
         return candidates
     candidates = [Found(found.answer, found.end + start) for found in candidates if found and found.answer.strip()]
@@ -175,31 +175,35 @@ def _after_thinking(text):
     return start, len(text) if end < 0 else end
 
 
-def _default(text, thought):
+def _default(text):
     if _last_box_start(text) >= 0:
         box = _boxed(text)
         return [box] if box else "unfinished box"
     found = _after_hashes(text) or _tagged(text) or _answer_is(text) or _result_line(text)
-    if not found and thought and answers.number(text) is not None:
-        found = Found(text.strip(), len(text))
-    return [found]
+    return [found or _lone(text)]
 
 
-def _boxed_only(text, thought):
+def _lone(text):
+    """All of a text that is nothing but a number."""
+    bare = text.strip().strip("*_` ")
+    return Found(bare, len(text)) if answers.number(bare) is not None else None
+
+
+def _boxed_only(text):
     if _last_box_start(text) < 0:
         return "no answer"
     box = _boxed(text)
     return [box] if box else "unfinished box"
 
 
-def _last_number(text, thought):
+def _last_number(text):
     last = None
     for last in _NUMBER.finditer(text):
         pass
     return [last and Found(last.group().rstrip(","), last.end())]
 
 
-def _flex(text, thought):
+def _flex(text):
     boxed, minerva = _boxed(text), None
     for minerva in _MINERVA.finditer(text):
         pass
@@ -282,7 +286,7 @@ def _hashes_at(text, start, end):
         return None
     line, newline, rest = text[start:end].lstrip("#").lstrip(" ").partition("\n")
     stop = end - len(newline) - len(rest)
-    line = line.strip().removesuffix("</answer>").strip("*_ ")
+    line = _MARKS.sub("", line).strip().removesuffix("</answer>").strip("*_ ")
     if _ANSWER_IS.match(line.removeprefix("The ").removeprefix("final ")):
         return None
     if (text[stop:].strip() or end < len(text)) and answers.number(line.rstrip(".")) is None:
@@ -334,6 +338,8 @@ def _result_line(text):
     return marker and _statement(text, marker.end())
 
 
+# GSM8K's calculator, and the marks of bold text inside a line.
+_MARKS = re.compile(r"<<[^<>\n]{0,200}>>|(?<![^\s(])\*\*(?=\S)|(?<=\S)\*\*(?=[\s.,;:!?)]|$)")
 _LEAD = re.compile(
     r"(?:\s|\\\[|\\\(|\$\$?(?=\s)|(?:therefore|thus|hence|then|indeed|still|clearly|simply|just|exactly)(?![a-z])[,:]?)*",
     re.I,
@@ -349,6 +355,6 @@ def _statement(text, start):
     stop = next((end for end in ends if line.count("{", 0, end.start()) <= line.count("}", 0, end.start())), None)
     line = line[: stop.start()] if stop else line
     end = start + (stop.end() if stop else len(line))
-    line = line.strip().strip("*_`\"' ")
+    line = _MARKS.sub("", line).strip().strip("*_`\"' ")
     again = _SAME_AGAIN.fullmatch(line)  # \frac{1}{2} (or 0.5)
     return Found(again.group(1) if again and _alike(again.group(1), again.group(2)) else line, end)

@@ -30,7 +30,7 @@ _PLACE = re.compile(r"[A-Za-z]+")
 # A unit of three letters or less must be one of these, or `2ab` would be 2.
 _SHORT_UNITS = frozenset("""m g s h l L cm mm km dm kg mg ml mL dl ft in yd mi lb lbs oz hr hrs min sec ms pm am mph kph km/h m/s
     sq cu day men egg cup pen dog cat car box bag hat toy bus pie row way kid boy cow hen pig ant bee cap can jar tin ton gal
-    yr yrs rad Hz kW W J N V A C F K""".split())
+    yr yrs rad Hz kW W J N V A C F K per""".split())
 # Words after a number that are mathematics, quantities or a second thought, not a unit.
 _NOT_UNITS = frozenset("""or and but not to if maybe perhaps possibly than about approximately plus minus times over is are an
     no pi sin cos tan sec csc cot log ln exp sqrt theta alpha beta gamma delta infinity infty mod hundred thousand million
@@ -45,6 +45,7 @@ _MEASURES = {name: names.split()[0] for names in (
     "am", "pm", "C celsius", "F fahrenheit", "K kelvin", "N newton", "J joule", "W watt", "kW kilowatt", "Hz hertz", "mph", "kph",
     "cent", "dollar", "euro", "rupee", "degree", "rad radian",
 ) for name in names.split()}  # fmt: skip
+_POWERS = {2: ("^2", "^{2}", "square", "sq"), 3: ("^3", "^{3}", "cubic", "cubed")}
 _ONES = """zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen
     eighteen nineteen twenty""".split()
 _WORDS = {word: Fraction(n) for n, word in enumerate(_ONES)}
@@ -56,7 +57,7 @@ def quantity(text):
     if not text.isascii() or CURRENCY in text:
         text, currency = _without_currency(text)
         value, unit = quantity(text) if text and currency else (rational(text), "")
-        return value, unit or currency
+        return value, f"{currency} {unit}".strip()
     value = rational(text)
     if value is not None:
         return value, ""
@@ -97,8 +98,9 @@ def split_unit(text):
 
 
 def same_units(a, b):
-    """False if both are measures, and different ones: 5 km and 5 miles; not 5 pieces and 5 slices, or 5 and 5 km."""
-    return a == b or not a or not b or len({_measure(a), _measure(b)} - {None}) < 2
+    """False if both are measures, and different ones: 5 km and 5 miles, 5 cm^2 and 5 cm^3; not 5 pieces and 5 slices, or
+    5 and 5 km, or 5 cm and 5 cm^2."""
+    return a == b or not a or not b or all(len({part(a), part(b)} - {None}) < 2 for part in (_measure, _power))
 
 
 def rational(text):
@@ -149,6 +151,11 @@ def _measure(unit):
     words = [word if word in _MEASURES else word.lower() for word in _PLACE.findall(unit)]
     singular = [word if word in _MEASURES else word.removesuffix("s") for word in words]
     return next((_MEASURES[word] for word in [unit, *singular] if word in _MEASURES), None)
+
+
+def _power(unit):
+    """2 or 3 for what is squared or cubed, else None."""
+    return next((power for power, words in _POWERS.items() if any(word in unit for word in words)), None)
 
 
 def _divided(sign, whole, top, bottom):

@@ -13,7 +13,8 @@ _MONEY = re.compile(r"\\\$|^\$(?=[0-9.,]+$)")
 _DOUBLED = re.compile(r"\\\\(?=[A-Za-z])")
 _REPLACED = [
     (re.compile(r"\\(?:left|right|[bB]igg?[lr]?|displaystyle|textstyle|limits|mathstrut|ensuremath)(?![A-Za-z])"), ""),
-    (re.compile(r"\\[,;:!]|\\(?:quad|qquad|thinspace|newline)(?![A-Za-z])|\\ |~"), " "),
+    (re.compile(r"\\!|\\negthinspace(?![A-Za-z])"), ""),
+    (re.compile(r"\\[,;:]|\\(?:quad|qquad|thinspace|newline)(?![A-Za-z])|\\ |~"), " "),
     (re.compile(r"(?<=[0-9])\{,\}(?=[0-9]{3})"), ","),
     (re.compile(r"\{,\}"), ", "),
     (re.compile(r"\\(?:text)?color\s*\{[a-z]+\}"), ""),
@@ -29,7 +30,12 @@ _REPLACED = [
     (re.compile(r"\\frac\s*([0-9A-Za-z])\s*\{"), r"\\frac{\1}{"),
     (re.compile(r"\\frac\s*\{\s*([^{}]*?)\s*\}\s*\{\s*([^{}]*?)\s*\}"), r"\\frac{\1}{\2}"),
     (re.compile(r"\\sqrt\s*([0-9A-Za-z])"), r"\\sqrt{\1}"),
+    (re.compile(r"√\s*([0-9]+)"), r"\\sqrt{\1}"),
+    (re.compile(r"√\s*(?=[A-Za-z({])"), r"\\sqrt "),
     (re.compile(r"\\sqrt\s*\(([^()]*)\)"), r"\\sqrt{\1}"),
+    (re.compile(r"\[\s*(?=-\s*(?:\\infty|∞))"), "("),
+    (re.compile(r"(\\infty|∞)\s*\]"), r"\1)"),
+    (re.compile(r"_\s*\{\s*(?:base\s*)?([0-9]+)\s*\}"), r"_{\1}"),
     (re.compile(r"\\(le|ge)q?(?:slant)?(?![A-Za-z])|≤|≥"), lambda m: f"\\{m.group(1) or {'≤': 'le', '≥': 'ge'}[m.group()]} "),
     (re.compile(r"\\neq(?![A-Za-z])|≠|!="), r"\\ne "),
     (re.compile(r"\\lt(?![A-Za-z])"), "<"),
@@ -47,7 +53,7 @@ _REPLACED = [
     (re.compile(r"[−–‐‑]"), "-"),
     (re.compile(r"([_^])\{([0-9A-Za-z])\}"), r"\1\2"),
 ]  # fmt: skip
-_ODD = frozenset("~{°º−–‐‑≤≥≠∅∪∈±<>!")
+_ODD = frozenset("~{°º−–‐‑≤≥≠∅∪∈±<>!√∞")
 _NOON = re.compile(r"(?<=[0-9])\s*([ap])\.? ?m\b\.?", re.I)
 _IDLE_SPACE = re.compile(r"(?<![0-9.])\s+|\s+(?![0-9.])")
 
@@ -74,7 +80,18 @@ def _plain_latex(text):
         text = text.replace(mark, " ")
     for pattern, new in _REPLACED:
         text = pattern.sub(new, text)
-    return text
+    return _unbraced(text.strip())
+
+
+def _unbraced(text):
+    """Without braces around the whole: they group, and are not seen."""
+    left, right = len(text) - len(text.lstrip("{")), len(text) - len(text.rstrip("}"))
+    depth = lowest = 0
+    for char in text[left : len(text) - right] if left and right else "":
+        depth += (char == "{") - (char == "}")
+        lowest = min(lowest, depth)
+    around = left + lowest if left + depth == right else 0
+    return text[around : len(text) - around].strip() if around > 0 else text
 
 
 def compact(text):

@@ -116,7 +116,7 @@ def test_raters_by_hand():
         (MATH, "The answer is 72.", "stop", [5, 5, 5, 5]),
         (MATH, "The answer is 72. cat", "stop", [5, 5, 5, 3]),
         (MATH, "The answer is 73.", "length", [1, 1, 1, 5]),
-        (MATH, "72", "stop", [1, 1, 5, 1]),
+        (MATH, "about 72", "stop", [1, 1, 5, 1]),
         (two, '"a b"', "stop", [5, 5, 5, 5]),
         (two, "a b", "stop", [1, 3, 5, 5]),
         (two, "a, b", "length", [1, 1, 1, 5]),
