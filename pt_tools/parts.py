@@ -7,17 +7,18 @@ from pt_tools import outdir, stream
 
 
 class Parts:
-    """`write(name, record)` writes to one of the files; `done` says that all were complete already."""
+    """`write_lines(name, lines, rows)` writes to one of the files; `done` says that all were complete already."""
 
     def __init__(self, job, names):
         self._job, self.writers, self.rows = job, {}, dict.fromkeys(names, 0)
         self.done = False
 
-    def write(self, name: str, rec: dict) -> None:
+    def write_lines(self, name: str, lines: bytes, rows: int) -> None:
         if name in self.writers:  # a part that a run before completed stays as it is
-            self.writers[name].write(rec)
-        self.rows[name] += 1
-        self._job.rows.add("out", 1, f"part {name}")
+            self.writers[name].write_lines(lines)
+        if rows:
+            self.rows[name] += rows
+            self._job.rows.add("out", rows, f"part {name}")
 
 
 @contextlib.contextmanager

@@ -64,7 +64,7 @@ class Reader:
     there are more than `max_bad` of them.
 
     With `arrays`, a file that starts with "[" is one JSON array of records, held in memory; `where` then counts
-    its items from 1.
+    its items from 1. Else `span` is where the last record's line starts in its unpacked file, and its length, in bytes.
     """
 
     def __init__(self, files=("-",), rows=None, on_error="fail", rejects=None, max_bad=None, max_line=MAX_LINE,
@@ -73,7 +73,7 @@ class Reader:
         self.rows = rows if rows is not None else Rows()
         self.on_error, self.rejects, self.max_bad = on_error, rejects, max_bad
         self.max_line, self.arrays = max_line, arrays
-        self.where = None
+        self.where = self.span = None
         self._names = {}
         self._bad = 0
         self._rejects_file = None
@@ -155,7 +155,7 @@ class Reader:
                 self.reject("not a JSON object", str(item)[:1000])
 
     def _lines(self, file, name, before):
-        self._line = before
+        self._line, start = before, 0
         while True:
             try:
                 with stop.waiting():
@@ -165,6 +165,7 @@ class Reader:
             if not line:
                 return
             self._line += 1
+            self.span, start = (start, len(line)), start + len(line)
             if len(line) > self.max_line:
                 raise BadData(f"line is longer than {self.max_line} bytes", f"{name}:{self._line}")
             yield line.rstrip(b"\r\n")

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 from pt_tools import options, record
 from pt_tools.cli import command
-from pt_tools.commands.curate_forms import checked
 from pt_tools.errors import BadData, Usage
 from pt_tools.options import REQUIRED, opt
 
@@ -25,9 +24,11 @@ def rates(values, option):
 
 
 @dataclass(frozen=True)
-class Split(options.Input, options.Common):
+class Split(options.Input, options.Parallel, options.Common):
     part: tuple = opt(REQUIRED, "A part and its share of the prompts.", metavar="NAME=SHARE", multiple=True)
     out: str = opt(REQUIRED, "Files to write, with {part} where the name goes.", short="-o", metavar="FILE", result=False)
+    by: str = opt("prompt", "What is never in two parts: a prompt; or a cluster of near copies, as pt-curate dedup finds "
+                  "them (a row without `cluster` goes by its prompt).", choices=("prompt", "cluster"))
     seed: int = opt(0, SEED, least=0)
 
 
@@ -39,11 +40,10 @@ def split(cfg, job):
     """Split records into parts that share no prompt.
 
     A record's part follows from a hash of its prompt (user turns, whatever their case, spacing and punctuation) and
-    the seed: the same prompt is always in the same part, in every file. Shares that sum to less than 1 leave the
-    rest out.
+    the seed: the same prompt is always in the same part, in every file. With --by cluster near copies stay together
+    too. Shares that sum to less than 1 leave the rest out. Rows stream, and keep their order.
     """
-    from pt_tools import parts
-    from pt_tools.curate import mix
+    from pt_tools import blocks, parts
 
     shares = _shares(cfg.part)
     if "{part}" not in cfg.out:
@@ -53,12 +53,34 @@ def split(cfg, job):
         if out.done:
             job.say("all parts are complete and up to date; nothing to do")
             return
-        for rec in checked(job):
-            name = mix.part_of(rec, shares, cfg.seed)
-            if name is None:
-                job.rows.add("dropped", 1, "in no part")
-            else:
-                out.write(name, rec)
+        in_clusters = 0
+        for lines, clustered in blocks.each(job, _divide, shares, cfg.by, cfg.seed, jobs=cfg.jobs):
+            in_clusters += clustered
+            for name, found in lines.items():
+                out.write_lines(name, *found)
+        if cfg.by == "cluster" and not in_clusters and job.rows.n["in"]:
+            raise BadData("no row has a `cluster`; pt-curate dedup makes them")
+
+
+def _divide(records, out, shares, by, seed):
+    """Lines, and their number, of every part of a block; and how many rows are in a cluster."""
+    import io
+
+    from pt_tools import stream
+    from pt_tools.curate.split import part_of
+
+    files = {name: io.BytesIO() for name in shares}
+    writers = {name: stream.Writer(file, stream.Rows()) for name, file in files.items()}
+    clustered = 0
+    for rec in record.checked(records):
+        cluster = rec.get("cluster") if by == "cluster" else None
+        clustered += cluster is not None
+        name = part_of(rec, shares, seed, cluster)
+        if name is None:
+            records.rows.add("dropped", 1, "in no part")
+        else:
+            writers[name].write(rec)
+    return {name: (files[name].getvalue(), writer.rows.n["out"]) for name, writer in writers.items()}, clustered
 
 
 def _shares(parts):
@@ -71,78 +93,122 @@ def _shares(parts):
     return shares
 
 
+def _tokenizer(value):
+    """What of --tokenizer is in the run key: the file of the tokenizer itself, not a model's weights."""
+    import os
+
+    return None, os.path.join(value, "tokenizer.json") if os.path.isdir(value) else value
+
+
 @dataclass(frozen=True)
-class Mix(options.Input, options.Output, options.Common):
-    take: tuple = opt((), "Rows of a file: so many (500), or a share (0.5, 50%; above 1 rows repeat). Default: all.",
-                      metavar="FILE=N", multiple=True)
-    weight: tuple = opt((), "With --total: a file's part of the mixture; 1 where not given.", metavar="FILE=W",
-                        multiple=True)
+class Mix(options.Input, options.Output, options.Parallel, options.Common):
+    by: str = opt("file", "What the options below call NAME: a file, or a source, wherever its rows are.",
+                  choices=("file", "source"))
+    take: tuple = opt((), "Rows of a file or source: so many (500), or a share (0.5, 50%; above 1 rows repeat). "
+                      "Default: all.", metavar="NAME=N", multiple=True)
     total: int | None = opt(None, "Rows of the mixture, divided by --weight.", least=1)
-    cap: int | None = opt(None, "At most so many rows of one source.", least=1)
+    total_tokens: int | None = opt(None, "Tokens of the mixture, divided by --weight; of each file or source as many rows "
+                                   "as fit.", least=1)
+    weight: tuple = opt((), "With a total: a file's or source's part of the mixture; 1 where not given.", metavar="NAME=W",
+                        multiple=True)
+    alpha: float | None = opt(None, "With a total: weights are times the size to this power; 1 is in proportion, 0 alike, "
+                              "between them small ones gain (a temperature of 1/ALPHA).", least=0, most=10)
+    repeat: int = opt(1, "With a total: take a row at most so many times where there are too few.", least=1)
+    tokenizer: str | None = opt(None, "Count the tokens of the texts with this tokenizer (tokenizer.json, or a directory "
+                                "that has it).", metavar="FILE|DIR", input=_tokenizer)
+    bytes_per_token: float | None = opt(None, "Estimate the tokens of the texts from their bytes instead.", above=0)
+    cap: tuple = opt((), "At most so many rows of one source, cluster (as pt-curate dedup finds them) or prompt; without "
+                     "KEY of one source.", metavar="[KEY=]N", multiple=True)
     seed: int = opt(0, SEED, least=0)
 
 
 MIX = ["pt-curate mix math.jsonl chat.jsonl --take math.jsonl=500 --take chat.jsonl=0.5 -o mix.jsonl",
-       "pt-curate mix math.jsonl chat.jsonl --total 300 --weight math.jsonl=2 -o mix.jsonl"]
+       "pt-curate mix math.jsonl chat.jsonl --total 300 --weight math.jsonl=2 -o mix.jsonl",
+       "pt-curate mix math.jsonl chat.jsonl --by source --total-tokens 5000 --bytes-per-token 4 --alpha 0.5 -o mix.jsonl",
+       "pt-curate mix math.jsonl chat.jsonl --cap source=400 --cap prompt=1 -o mix.jsonl"]
 
 
 @command("pt-curate mix", Mix, reads="records", writes="records", examples=MIX)
 def mix(cfg, job):
-    """Mix files in given amounts, in random order.
+    """Mix files or sources in given amounts, in random order.
 
     Which rows are taken, and their order, follow from hashes of the ids and the seed: the result does not depend on
-    the order of the rows or of the files. Rows are held in memory.
+    the order of the rows or of the files. Caps come first (prompt, cluster, source), amounts of what they leave.
+    Files are read twice: once in order, to note where each row is (under 200 bytes of memory a row, whatever its
+    length), and row by row when it is written. stdin and packed files are unpacked into scratch space for that, which
+    is OUT.run/, or without -o the system's temporary directory.
     """
-    from pt_tools.curate import mix as mixing
+    rules = _rules(cfg)
+    from pt_tools import mixing, readback
 
-    amounts, weights = _amounts(cfg, job.records.files)
-    pools = _pools(cfg, job)
-    sizes = {name: len(pool) for name, pool in pools.items()}
-    try:
-        counts = mixing.plan(sizes, mixing.shares(cfg.total, weights) if cfg.total else amounts)
-    except ValueError as error:
-        raise BadData(str(error)) from None
-    for name, size in sizes.items():
-        if counts[name] < size:
-            job.rows.add("dropped", size - counts[name], f"not taken of {name}")
-        elif counts[name] > size:
-            job.rows.add("in", counts[name] - size, f"repeated of {name}")
-    chosen = [item for name, pool in pools.items() for item in mixing.choose(pool, counts[name], cfg.seed)]
-    for rec in mixing.shuffle(chosen, cfg.seed):
-        job.out.write(rec)
+    with readback.opened(job) as files:
+        mixing.run(mixing.Rules(**rules), job, files, cfg.jobs)
 
 
-def _amounts(cfg, files):
-    """What --take and --weight say, checked before anything is read."""
+def _rules(cfg):
+    """What the options say, checked before anything is read."""
+    total = cfg.total or cfg.total_tokens
+    if cfg.total and cfg.total_tokens:
+        raise Usage("give --total or --total-tokens, not both")
+    if not total:
+        options.refuse_unused(cfg, ("weight", "alpha", "repeat"), "is of use only with --total or --total-tokens")
+    elif cfg.take:
+        raise Usage("give --take, or a total (with --weight or --alpha)")
+    if not cfg.total_tokens:
+        options.refuse_unused(cfg, ("tokenizer", "bytes_per_token"), "is of use only with --total-tokens")
+    elif (cfg.tokenizer is None) == (cfg.bytes_per_token is None):
+        raise Usage("--total-tokens needs --tokenizer, or --bytes-per-token for an estimate")
+    take, weight = _amounts(cfg)
+    pools = tuple(cfg.files) if cfg.by == "file" else None
+    unknown = sorted((take.keys() | weight.keys()) - set(pools)) if pools else []
+    if unknown:
+        raise Usage(f"{unknown[0]} is not among the files to mix")
+    return {"pools": pools, "take": take, "weight": weight, "total": total, "in_tokens": bool(cfg.total_tokens),
+            "tokenizer": _checked_tokenizer(cfg.tokenizer), "caps": _caps(cfg.cap),
+            **{name: getattr(cfg, name) for name in ("alpha", "bytes_per_token", "repeat", "seed")}}
+
+
+def _amounts(cfg):
+    """What --take and --weight say."""
     from pt_tools.curate import mix as mixing
 
     take, weight = rates(cfg.take, "--take"), rates(cfg.weight, "--weight")
-    unknown = sorted((take.keys() | weight.keys()) - set(files))
-    if unknown:
-        raise Usage(f"{unknown[0]} is not among the files to mix")
-    if (weight and not cfg.total) or (take and cfg.total):
-        raise Usage("give --take, or --total with --weight")
     try:
-        amounts = {name: mixing.amount(rule) for name, rule in take.items()}
-        weights = {name: float(weight.get(name, 1)) for name in files}
+        take = {name: mixing.amount(rule) for name, rule in take.items()}
     except ValueError as error:
-        raise Usage(f"--take or --weight: {error}") from None
-    if not (all(w >= 0 for w in weights.values()) and 0 < sum(weights.values()) < float("inf")):
-        raise Usage("--weight: weights are at least 0, and one is above")
-    return amounts, weights
+        raise Usage(f"--take: {error}") from None
+    try:
+        weight = {name: float(value) for name, value in weight.items()}
+    except ValueError as error:
+        raise Usage(f"--weight: {error}") from None
+    if not all(0 <= value < float("inf") for value in weight.values()):
+        raise Usage("--weight: weights are at least 0, and finite")
+    return take, weight
 
 
-def _pools(cfg, job):
-    """The records of every file with ids, at most --cap of a source."""
-    from pt_tools.curate import mix as mixing
+def _caps(values):
+    """("100", "prompt=1") as {"source": 100, "prompt": 1}."""
+    caps = {}
+    for value in values:
+        key, _, number = value.rpartition("=")
+        key = key or "source"
+        if key not in ("source", "cluster", "prompt") or not number.isdecimal() or not int(number):
+            raise Usage(f"--cap: {value!r} has not the form KEY=N with source, cluster or prompt as KEY")
+        if key in caps:
+            raise Usage(f"--cap: {key} is given twice")
+        caps[key] = int(number)
+    return caps
 
-    pools = {name: [] for name in job.records.files}
-    for rec in checked(job):
-        name = job.records.where.rpartition(":")[0]
-        pools["-" if name == "stdin" and name not in pools else name].append(record.ensure_id(rec))
-    if cfg.cap is None:
-        return pools
-    kept = mixing.capped(pools, cfg.cap, cfg.seed)
-    if dropped := sum(map(len, pools.values())) - sum(map(len, kept.values())):
-        job.rows.add("dropped", dropped, "above --cap of its source")
-    return kept
+
+def _checked_tokenizer(value):
+    """The file of the tokenizer that --tokenizer names; Usage if it is none."""
+    from pt_tools.curate import budget
+
+    if value is None:
+        return None
+    _, path = _tokenizer(value)
+    try:
+        budget.load(path)
+    except ValueError as error:
+        raise Usage(f"--tokenizer: {error}") from None
+    return path

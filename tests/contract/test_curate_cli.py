@@ -14,7 +14,7 @@ import pytest
 
 from pt_tools.commands import curate
 
-VERBS = sorted(curate.main.commands)
+VERBS = sorted(curate.main.verbs)
 
 
 def user(text):
@@ -72,7 +72,7 @@ def here(tmp_path):
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_examples_run_and_every_row_is_accounted_for(verb, here, pt):
-    for example in curate.main.commands[verb].examples:
+    for example in curate.main.all()[verb].examples:
         argv = shlex.split(example)
         done = pt(*argv, check=0)
         outs = [argv[argv.index("-o") + 1]] if "-o" in argv else []
@@ -187,7 +187,7 @@ def test_split_writes_nothing_when_a_row_is_bad(tmp_path, pt):
     (("split", "--part", "a=x", "-o", "{part}"), "--part"),
     (("mix", "a.jsonl", "--take", "b.jsonl=1"), "b.jsonl is not among the files"),
     (("mix", "a.jsonl", "--take", "a.jsonl=many"), "neither a number of rows nor a share"),
-    (("mix", "a.jsonl", "--weight", "a.jsonl=1"), "--total with --weight"),
+    (("mix", "a.jsonl", "--weight", "a.jsonl=1"), "--weight is of use only with --total"),
     (("mix", "a.jsonl", "--total", "3", "--weight", "a.jsonl=-1"), "weights are at least 0"),
     (("decontaminate", "a.jsonl"), "--against is required"),
     (("decontaminate", "a.jsonl", "--against", "a.jsonl", "--coverage", "1.5"), "--coverage must be"),

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pt_tools import record
-from pt_tools.curate import choose, mix, seeded
+from pt_tools.curate import choose, seeded
 from pt_tools.curate.decontaminate import Index, Table
 from pt_tools.curate.stats import Stats, measure, spread, table
 from pt_tools.curate.words import prompt_key, words
@@ -151,87 +151,6 @@ def test_the_tiny_world_is_clean(world):
     for name in trained:
         assert not any(index.find(record.user_turns(row)) for row in rows(name))
     assert all(index.find(record.user_turns(row)) for row in rows("heldout"))
-
-
-# --- split --------------------------------------------------------------------------------------------------------
-
-
-def prompts(n):
-    return [{"id": str(i), "prompt": [user(f"Question {i}?")]} for i in range(n)]
-
-
-def test_split_never_parts_a_prompt():
-    shares = {"train": 0.8, "dev": 0.1, "test": 0.1}
-    for i in range(300):
-        variants = [{"prompt": f"Question {i}?"}, {"prompt": [user(f"question  {i}")], "id": "x"},
-                    {"messages": [{"role": "system", "content": "Be brief."}, user(f"QUESTION {i}!"), assistant("a")]},
-                    {"prompt": f"Question {i}?", "chosen": "a", "rejected": "b"}]
-        assert len({mix.part_of(rec, shares, 3) for rec in variants}) == 1
-
-
-def test_split_shares_and_seeds():
-    shares = {"train": 0.7, "dev": 0.1}
-    records = prompts(4000)
-    found = Counter(mix.part_of(rec, shares, 0) for rec in records)
-    # Binomial: three standard deviations are 87 of 2800 and 57 of 400.
-    assert abs(found["train"] - 2800) < 90 and abs(found["dev"] - 400) < 60 and sum(found.values()) == 4000
-    other = Counter((mix.part_of(rec, shares, 0), mix.part_of(rec, shares, 1)) for rec in records)
-    assert abs(other["train", "train"] - 0.49 * 4000) < 100  # independent, seed by seed
-
-
-def test_split_into_everything_leaves_nothing():
-    assert all(mix.part_of(rec, {name: 0.1 for name in "abcdefghij"}, 0) for rec in prompts(2000))
-
-
-# --- mix ----------------------------------------------------------------------------------------------------------
-
-
-@given(st.randoms(use_true_random=False), st.integers(0, 130), st.integers(0, 3))
-def test_mix_does_not_depend_on_order(rng, n, seed):
-    records = [{"id": str(i % 40), "text": f"t{i}"} for i in range(50)]  # some ids occur twice
-    shuffled = records[:]
-    rng.shuffle(shuffled)
-    a, b = (mix.shuffle(mix.choose(pool, n, seed), seed) for pool in (records, shuffled))
-    assert a == b and len(a) == n
-    counts = Counter(rec["text"] for rec in a)
-    assert all(n // 50 <= counts[rec["text"]] <= n // 50 + 1 for rec in records)
-
-
-def test_mix_is_seeded_and_takes_evenly():
-    records = prompts(200)
-    first = {seed: [rec["id"] for rec in mix.shuffle(mix.choose(records, 20, seed), seed)] for seed in range(50)}
-    assert len({tuple(ids) for ids in first.values()}) == 50
-    assert max(Counter(i for ids in first.values() for i in ids).values()) < 16  # 5 on average
-
-
-def test_amounts():
-    assert mix.amount("500") == 500 and isinstance(mix.amount("500"), int)
-    assert mix.amount("0.5") == 0.5 and mix.amount("50%") == 0.5 and mix.amount("2.0") == 2.0
-    for bad in ("x", "-1", "nan", "inf", "1e400", "5 rows"):
-        with pytest.raises(ValueError):
-            mix.amount(bad)
-    assert mix.plan({"a": 10, "b": 10, "c": 10}, {"a": 3, "b": 1.5}) == {"a": 3, "b": 15, "c": 10}
-    with pytest.raises(ValueError, match="a has 10 rows, not 11"):
-        mix.plan({"a": 10}, {"a": 11})
-
-
-@given(st.integers(0, 1000), st.lists(st.floats(0.01, 100), min_size=1, max_size=6))
-def test_shares_sum_and_are_near(total, weights):
-    named = {str(i): w for i, w in enumerate(weights)}
-    out = mix.shares(total, named)
-    assert sum(out.values()) == total
-    assert all(abs(out[name] - total * w / sum(weights)) < 1 for name, w in named.items())
-
-
-def test_cap_by_source():
-    pools = {"a": [{"id": f"a{i}", "source": "web", "text": "t"} for i in range(10)],
-             "b": [{"id": f"b{i}", "source": "web" if i % 2 else "books", "text": "t"} for i in range(10)]}
-    kept = mix.capped(pools, 4, seed=0)
-    found = Counter(rec["source"] for pool in kept.values() for rec in pool)
-    assert found == {"web": 4, "books": 4}
-    again = mix.capped({name: pool[::-1] for name, pool in reversed(pools.items())}, 4, seed=0)
-    assert {name: {rec["id"] for rec in pool} for name, pool in again.items()} == {
-        name: {rec["id"] for rec in pool} for name, pool in kept.items()}
 
 
 # --- pairs --------------------------------------------------------------------------------------------------------

@@ -1,0 +1,100 @@
+"""Rows that are read twice: once in order, and again by their place in the file."""
+
+import contextlib
+import os
+import shutil
+import tempfile
+
+from pt_tools import stop, stream
+from pt_tools.errors import BadData
+
+MOST_OPEN = 200  # files at once
+
+
+class Files:
+    """The inputs of a job as files of plain lines. A row's place is (file, start, length): a number and two byte counts."""
+
+    def __init__(self, records):
+        self._records, self._open = records, {}
+
+    def places(self, blocks):
+        """Yield (file, start of the block, answer) for each (name, number of the line before, length, answer).
+
+        These are what `blocks.each` gives of the job's inputs, in order.
+        """
+        file, start = -1, 0
+        names = [self._records.name_of(path) for path in self._records.files]
+        for name, before, length, answer in blocks:
+            if before == 0:  # a file begins; those without a line give no block
+                file, start = names.index(name, file + 1), 0
+            yield file, start, answer
+            start += length
+
+    def read(self, file: int, start: int, length: int) -> dict:
+        """The row at a place. BadData if the file is no longer what it was."""
+        import orjson
+
+        stop.check()
+        path = self._records.files[file]
+        if file not in self._open:
+            if len(self._open) >= MOST_OPEN:
+                self._open.pop(next(iter(self._open))).close()
+            self._open[file] = open(path, "rb", buffering=0)
+        line = os.pread(self._open[file].fileno(), length, start)
+        try:
+            row = orjson.loads(line.removeprefix(stream.BOM))
+            if isinstance(row, dict):
+                return row
+        except ValueError:
+            pass
+        raise BadData("has changed while it was read", self._records.name_of(path))
+
+    def close(self):
+        for file in self._open.values():
+            file.close()
+
+
+@contextlib.contextmanager
+def opened(job):
+    """The job's inputs as Files. What is no plain file (stdin, a pipe, .gz, .zst) is unpacked into scratch space first.
+
+    That is OUT.run/, or without -o a temporary directory; it is gone at the end.
+    """
+    records = job.records
+    records.begin()  # while the files are still those that were named
+    with contextlib.ExitStack() as stack:
+        scratch = None
+        paths = []
+        for number, path in enumerate(records.files):
+            if not _is_plain(path):
+                scratch = scratch or stack.enter_context(tempfile.TemporaryDirectory(prefix="unpacked.", dir=job.run))
+                paths.append(os.path.join(scratch, str(number)))
+                _unpack(records, path, paths[-1])
+            else:
+                paths.append(path)
+        records.files = tuple(paths)
+        files = Files(records)
+        stack.callback(files.close)
+        yield files
+
+
+def _is_plain(path):
+    return path != "-" and not path.endswith((".gz", ".zst")) and (os.path.isfile(path) or not os.path.exists(path))
+
+
+def _unpack(records, path, to):
+    name, lines = records.name_of(path), 0
+    with stream.open_input(path) as source, open(to, "wb") as spool:
+        # A pipe that stands still must not hold back a stop.
+        read = source.read1 if path == "-" else source.read
+        while True:
+            try:
+                with stop.waiting():
+                    data = read(2**20)
+            except (EOFError, OSError, ValueError) as error:
+                raise BadData(f"cannot be read: {error}", f"{name}:{lines + 1}") from None
+            if not data:
+                break
+            spool.write(data)
+            lines += data.count(b"\n")
+    records.rename(to, name)

@@ -1,0 +1,121 @@
+"""Splitting: a prompt or cluster is never in two parts, shares hold, and processes change nothing."""
+
+import json
+from collections import Counter
+
+import pytest
+
+from pt_tools import blocks
+from pt_tools.curate import seeded, split
+from pt_tools.curate.words import prompt_key
+
+
+def user(text):
+    return {"role": "user", "content": text}
+
+
+def assistant(text):
+    return {"role": "assistant", "content": text}
+
+
+def prompts(n):
+    return [{"id": str(i), "prompt": [user(f"Question {i}?")]} for i in range(n)]
+
+
+def jsonl(path, rows):
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    return path
+
+
+def rows_of(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_split_never_parts_a_prompt():
+    shares = {"train": 0.8, "dev": 0.1, "test": 0.1}
+    for i in range(300):
+        variants = [{"prompt": f"Question {i}?"}, {"prompt": [user(f"question  {i}")], "id": "x"},
+                    {"messages": [{"role": "system", "content": "Be brief."}, user(f"QUESTION {i}!"), assistant("a")]},
+                    {"prompt": f"Question {i}?", "chosen": "a", "rejected": "b"}]
+        assert len({split.part_of(rec, shares, 3) for rec in variants}) == 1
+
+
+def test_split_shares_and_seeds():
+    shares = {"train": 0.7, "dev": 0.1}
+    records = prompts(4000)
+    found = Counter(split.part_of(rec, shares, 0) for rec in records)
+    # Binomial: three standard deviations are 87 of 2800 and 57 of 400.
+    assert abs(found["train"] - 2800) < 90 and abs(found["dev"] - 400) < 60 and sum(found.values()) == 4000
+    other = Counter((split.part_of(rec, shares, 0), split.part_of(rec, shares, 1)) for rec in records)
+    assert abs(other["train", "train"] - 0.49 * 4000) < 100  # independent, seed by seed
+
+
+def test_split_into_everything_leaves_nothing():
+    assert all(split.part_of(rec, {name: 0.1 for name in "abcdefghij"}, 0) for rec in prompts(2000))
+
+
+def test_a_part_by_hand():
+    """The definition, once more: a draw from the seed and the normalised turns, laid along the shares."""
+    for i in range(200):
+        rec = {"prompt": [user(f"Wie heißt Nr. {i}? 東京 مرحبا")]}
+        place = seeded.draw(5, "split", *prompt_key([rec["prompt"][0]["content"]]))
+        wanted = "a" if place < 0.25 else "b" if place < 0.75 else None
+        assert split.part_of(rec, {"a": 0.25, "b": 0.5}, 5) == wanted
+
+
+def test_a_cluster_stays_together():
+    shares = {"train": 0.5, "test": 0.5}
+    parts = [{split.part_of({"prompt": f"Question {i} of {c}?"}, shares, 0, cluster=c) for i in range(20)} for c in range(200)]
+    assert all(len(found) == 1 for found in parts)
+    assert 70 < sum(found == {"train"} for found in parts) < 130  # three standard deviations are 21
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_the_command(tmp_path, pt, jobs, monkeypatch):
+    """Every row is in one part, in its order, whatever the number of processes; cluster mates are in the same."""
+    rows = [{"id": f"r{i}", "source": "s", "cluster": f"k{i % 300}", "messages": [
+        user(f"Frage {i} 質問 سؤال?"), assistant("x" * (i % 50 + 1))]} for i in range(3000)]
+    rows += [{"id": f"n{i}", "messages": [user(f"Frage {i % 7}?"), assistant(str(i))]} for i in range(50)]
+    jsonl(tmp_path / "all.jsonl", rows)
+    done = pt("pt-curate", "split", "all.jsonl", "--part", "a=0.6", "--part", "b=0.3", "--by", "cluster", "-j", jobs,
+              "-o", "{part}.jsonl", check=0)
+    parts = {name: rows_of(tmp_path / f"{name}.jsonl") for name in "ab"}
+    place = {row["id"]: i for i, row in enumerate(rows)}
+    for part in parts.values():
+        assert [place[row["id"]] for row in part] == sorted(place[row["id"]] for row in part)
+        assert all(row == rows[place[row["id"]]] for row in part)
+    clusters = {name: {row.get("cluster") for row in part} - {None} for name, part in parts.items()}
+    assert not clusters["a"] & clusters["b"] and len(clusters["a"]) > 140
+    asked = {name: {row["messages"][0]["content"] for row in part if "cluster" not in row} for name, part in parts.items()}
+    assert not asked["a"] & asked["b"]
+    out = sum(map(len, parts.values()))
+    assert f"rows: 3050 in, {out} out, {3050 - out} dropped" in done.err and "in no part" in done.err
+    manifest = json.loads((tmp_path / "b.jsonl.manifest.json").read_text())
+    assert manifest["part"] == {"name": "b", "rows": len(parts["b"])}
+
+
+def test_any_number_of_processes_gives_the_same_bytes(tmp_path, pt):
+    rows = [{"prompt": f"Question {i}? " + "x" * 900} for i in range(12_000)]  # some blocks
+    path = jsonl(tmp_path / "all.jsonl", rows)
+    assert path.stat().st_size > 2 * blocks.SIZE
+    for jobs in (1, 2, 3):
+        pt("pt-curate", "split", "all.jsonl", "--part", "a=0.5", "--part", "b=0.25", "-j", jobs, "-o", f"{jobs}.{{part}}", check=0)
+    assert len({(tmp_path / f"{jobs}.a").read_bytes() for jobs in (1, 2, 3)}) == 1
+    assert len({(tmp_path / f"{jobs}.b").read_bytes() for jobs in (1, 2, 3)}) == 1
+
+
+def test_clusters_that_are_missing_are_an_error(tmp_path, pt):
+    jsonl(tmp_path / "all.jsonl", prompts(5))
+    done = pt("pt-curate", "split", "all.jsonl", "--part", "a=1", "--by", "cluster", "-o", "{part}.jsonl", check=3)
+    assert "no row has a `cluster`" in done.err and not list(tmp_path.glob("a.jsonl*"))
+    jsonl(tmp_path / "none.jsonl", [])
+    pt("pt-curate", "split", "none.jsonl", "--part", "a=1", "--by", "cluster", "-o", "{part}.jsonl", check=0)
+    assert (tmp_path / "a.jsonl").read_bytes() == b""
+
+
+def test_splitting_a_part_again_changes_nothing(tmp_path, pt):
+    jsonl(tmp_path / "all.jsonl", prompts(400))
+    pt("pt-curate", "split", "all.jsonl", "--part", "a=0.5", "--part", "b=0.5", "-o", "{part}.jsonl", check=0)
+    pt("pt-curate", "split", "a.jsonl", "--part", "a=0.5", "--part", "b=0.5", "-o", "again.{part}.jsonl", check=0)
+    assert (tmp_path / "again.a.jsonl").read_bytes() == (tmp_path / "a.jsonl").read_bytes()
+    assert (tmp_path / "again.b.jsonl").read_bytes() == b""
