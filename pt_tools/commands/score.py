@@ -51,7 +51,8 @@ def main(cfg, job):
 
     A completion's own failure (empty, no answer, too large) scores 0, with the reason in `details`. A failure of the
     data or the grader (no gold answer, unknown instruction) goes to `errors`: no score, reward null, row counted as
-    masked. A record without completions or with a verifier that does not exist is a bad row. Rows keep their order;
+    masked. A record without completions or with a verifier that does not exist is a bad row; rows of public data (GSM8K,
+    MATH, IFEval, Tulu's RLVR data, HumanEval, MBPP) with completions need no verifier, and get it. Rows keep their order;
     with -o a run that was stopped or killed goes on where it was.
     """
     import contextlib
@@ -185,6 +186,8 @@ def _check(record, scorers, verify, keys):
     from pt_tools import record as rec, rewards
 
     rec.check_scores(record)
+    if verify:
+        rewards.read_columns(record)
     taken = keys & {key for key, _ in rewards.specs(record)} if verify else None
     if taken:
         raise ValueError(f"a verifier and another scorer share the name {min(taken)!r}; give the verifier another `key`")

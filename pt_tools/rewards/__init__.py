@@ -1,8 +1,9 @@
 """Verifiers: programs that grade a completion against its record.
 
 A record says how it is graded in `verifier`: one object with a `name`, or a list of them (with `key` where a
-name occurs twice). Who runs the command may add verifiers to every record (`configure`), users' functions included; a
-record can never name code. A verifier is a module, or a `Grader`, with two functions:
+name occurs twice); rows of IFEval, Tulu's RLVR data, GSM8K and other public sets say it in their own columns. Who runs
+the command may add verifiers to every record (`configure`), users' functions included; a record can never name code. A
+verifier is a module, or a `Grader`, with two functions:
 
     check(spec) -> None                              ValueError(reason) if this object can never grade anything
     grade(spec, completion) -> (score, detail)       score a finite number; detail is what JSON can hold
@@ -88,6 +89,27 @@ def specs(record):
     return keyed(found)
 
 
+def read_columns(record):
+    """Give a row of public data that has no verifier the one that its columns say; they stay as they are.
+
+    ValueError if they are malformed. Which forms there are, and what they mean, says pt_tools.curate.formats.
+    """
+    if record.get("verifier") is not None:
+        return
+    from pt_tools.curate import formats
+
+    try:
+        *_, convert = formats.FORMATS[formats.detect(record)]
+    except ValueError:  # no form that is known
+        return
+    try:
+        found = convert(dict(record))
+    except KeyError as error:
+        raise ValueError(f"{error.args[0]} is missing") from None
+    if found.get("verifier"):
+        record["verifier"] = found["verifier"]
+
+
 def keyed(found):
     """[(key, object)] of verifier objects. ValueError if one has no name or two share a key."""
     pairs = []
@@ -114,7 +136,8 @@ def graders(record, own=True, added=True):
 
 
 def check(record):
-    """Raise ValueError(reason) if the record cannot be graded."""
+    """Raise ValueError(reason) if the record cannot be graded. A row of public data gets its verifier."""
+    read_columns(record)
     for _, spec, module in graders(record):
         module.check(spec)
 

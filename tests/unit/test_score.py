@@ -46,6 +46,29 @@ def test_verdicts_stand_where_the_design_says(pt, tmp_path):
     assert "4 in, 4 out, 1 masked [masked: math: the gold answer is missing (1)]" in done.err
 
 
+def test_rows_of_public_data_are_graded_as_they_are(pt):
+    """IFEval's columns (as Arrow fills them, too), Tulu's RLVR columns and GSM8K's need no verifier of ours."""
+    nulls = dict.fromkeys(("num_words", "relation", "keywords", "language", "nth_paragraph"))
+    ask = [{"role": "user", "content": "q"}]
+    rows = [
+        ({"key": 1, "prompt": "q", "instruction_id_list": ["punctuation:no_comma", "length_constraints:number_words"],
+          "kwargs": [nulls, {**nulls, "num_words": 3, "relation": "less than"}]}, "a b", "a b c", "constraints"),
+        ({"messages": ask, "ground_truth": "72", "dataset": "gsm8k"}, "So the answer is 72.", "So the answer is 73.", "math"),
+        ({"messages": ask, "ground_truth": "\\frac{1}{2}", "dataset": "MATH"}, "\\boxed{0.5}", "\\boxed{2}", "math"),
+        ({"messages": ask, "ground_truth": '{"func_name": "validate_no_commas", "N": null}', "dataset": "ifeval"}, "a", "a,",
+         "constraints"),
+        ({"question": "q", "answer": "9 * 8 = <<9*8=72>>72\n#### 72"}, "#### 72", "#### 7", "math"),
+    ]
+    given = [{**row, "completions": [{"text": right}, {"text": wrong}]} for row, right, wrong, _ in rows]
+    out = [json.loads(line) for line in pt("pt-score", "--verify", input=lines(given), check=0).out.splitlines()]
+    for (row, _, _, name), after in zip(rows, out):
+        assert [each["scores"] for each in after["completions"]] == [{name: 1.0}, {name: 0.0}]
+        assert {key: after[key] for key in row} == row and after["verifier"]["name"] == name
+    bad = {**given[0], "kwargs": [{}]}
+    assert "of one length" in pt("pt-score", "--verify", input=lines([bad]), check=3).err
+    assert "no verifier" in pt("pt-score", "--verify", input=lines([{"prompt": "q", "completions": []}]), check=3).err
+
+
 def test_scoring_twice_changes_nothing_and_files_equal_stdout(pt, tmp_path):
     (tmp_path / "in.jsonl").write_text(lines(RECORDS))
     once = pt("pt-score", "--verify", "in.jsonl", check=0).stdout
