@@ -4,13 +4,14 @@
     {"name": "code", "stdio": [{"input": "1 2", "output": "3"}]}
     {"name": "code", "calls": [{"args": [1, 2], "expected": 3}], "entry_point": "f"}
 
-Options of all three: `timeout_s` for the whole completion (10; time in which it
-waits for a processor does not count), `memory_mb` of address space (512), `reward`: "all"
-(1 if every test passes, the default) or "fraction" of the tests that pass.
+Options of all three: `timeout_s` for the whole completion (10; time in which it waits for a processor does not count),
+`memory_mb` of address space (512), `reward`: "all" (1 if every test passes, the default) or "fraction" of the tests
+that pass.
 
 The submission runs in a jail of its own and only plain values come out of it (jail/values.py), so a test counts as
 passed only if the comparison, made in another process, says so. No result is a failure. `prompt` is the start of a
-module (HumanEval) that a completion may continue or repeat; what it defines beside the entry point is trusted.
+module (HumanEval): where a completion does not define the entry point itself, it is taken as what continues the prompt
+(the body of the function); what the prompt defines beside the entry point is trusted, and always there.
 """
 
 from __future__ import annotations

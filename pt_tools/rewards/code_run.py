@@ -177,7 +177,10 @@ def _one_program(plan, text, case, tier, clock):
 
 
 def run_program(text, stdin, limits, tier, clock, most=MIN_OUTPUT):
-    """Run a main program on the text `stdin` -> (what it wrote, some `most` bytes, and how it ended: "exit 0", …)."""
+    """Run a main program on the text `stdin` -> (what it wrote, some `most` bytes, and how it ended: "exit 0", …).
+
+    It ends when its main process does: what that has started is killed, and does not keep its output open.
+    """
     given = os.memfd_create("stdin", os.MFD_CLOEXEC)
     reading, writing = os.pipe2(os.O_CLOEXEC)
     output = bytearray()
@@ -189,7 +192,7 @@ def run_program(text, stdin, limits, tier, clock, most=MIN_OUTPUT):
             os.close(writing)
             writing = None
             jail.send(values.dumps({"role": "program", "texts": [text]}), clock)
-            if not _read(reading, output, most, clock):
+            if not _read(reading, output, most, clock, jail):
                 return output, "killed: too much output"
             reason = _reason(jail, clock)
             clock.settle(jail)
@@ -198,6 +201,8 @@ def run_program(text, stdin, limits, tier, clock, most=MIN_OUTPUT):
             if not jail.wait(clock):
                 return output, "timeout"
             how = _how(jail)
+            if not _read(reading, output, most, clock):
+                return output, "killed: too much output"
             return output, clean(reason) if how == "exit 1" and isinstance(reason, str) else how
     except Late:
         return output, "timeout"
@@ -217,11 +222,16 @@ def _reason(jail, clock):
         return None
 
 
-def _read(fd, output, most, clock):
-    """Collect everything in `output` until the pipe is closed; False if that is more than `most` bytes. Late."""
+def _read(fd, output, most, clock, jail=None):
+    """Collect in `output` what comes until the pipe is closed, or `jail` says that it has ended; False if that is more
+    than `most` bytes. Late."""
+    files = [fd] if jail is None else [fd, jail.fileno()]
     while len(output) <= most:
-        if not sandbox.ready(fd, select.POLLIN, clock):
+        found = sandbox.ready(files, select.POLLIN, clock)
+        if not found:
             raise Late
+        if fd not in found:
+            return True
         block = os.read(fd, 2**18)
         if not block:
             return True

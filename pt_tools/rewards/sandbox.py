@@ -185,12 +185,16 @@ class Jail:
         return bytes(parts)
 
     def _wait(self, event, clock):
-        if not ready(self._channel, event, clock):
+        if not ready([self.fileno()], event, clock):
             raise Late
+
+    def fileno(self):
+        """The descriptor that is readable when a message comes, or the process has closed its channel."""
+        return self._channel.fileno()
 
     def wait(self, clock):
         """True when the process has ended by itself in time."""
-        return ready(self._life, select.POLLIN, clock)
+        return bool(ready([self._life.fileno()], select.POLLIN, clock))
 
     def close(self):
         """Kill all of it, wait until it is gone -> {"exit": code}, {"signal": number} or {"over": "disk"}. Failed if
@@ -218,14 +222,15 @@ class Jail:
                 raise
 
 
-def ready(file, event, clock):
-    """Wait for `event` on a descriptor -> whether it came before the time was up."""
+def ready(fds, event, clock):
+    """Wait for `event` on any of the descriptors -> those where it came; none if the time was up before."""
     poll = select.poll()
-    poll.register(file, event)
-    while not poll.poll((left := clock.left()) * 1000):
+    for fd in fds:
+        poll.register(fd, event)
+    while not (found := poll.poll((left := clock.left()) * 1000)):
         if not left:
-            return False
-    return True
+            return []
+    return [fd for fd, _ in found]
 
 
 class Gone(Failed):

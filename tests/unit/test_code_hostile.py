@@ -63,7 +63,14 @@ def adopted():
     confine.libc.prctl(confine.PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
 
 
-def processes_left():
+@pytest.fixture
+def left():
+    """What has been started since and still lives; workers of other verifiers, from earlier tests, stay."""
+    earlier = set(processes())
+    return lambda: [pid for pid in processes() if pid not in earlier]
+
+
+def processes():
     """Living processes below this one, but for launchers."""
     launchers = {launcher.pid for launcher in sandbox._launchers.values()}
     ps = subprocess.Popen(["ps", "-eo", "pid=,ppid=,stat="], stdout=subprocess.PIPE, text=True)
@@ -76,7 +83,7 @@ def processes_left():
             if int(pid) in below - launchers - {os.getpid(), ps.pid} and not stat.startswith("Z")]  # fmt: skip
 
 
-def run(names, tier, folder, threads):
+def run(names, tier, folder, threads, left):
     canary = Canary(folder)
     with ThreadPoolExecutor(threads) as pool:
         verdicts = list(pool.map(lambda name: canary.grade(name, tier), names)) if threads > 1 else [
@@ -89,13 +96,13 @@ def run(names, tier, folder, threads):
     if any("daemon" in name for name in names):
         time.sleep(4)
     assert canary.state() == canary.before
-    until_nothing_is_left()
+    until_none(left)
 
 
-def until_nothing_is_left():
+def until_none(left):
     deadline = time.monotonic() + 60
-    while left := processes_left():  # a launcher that was idle may be about to end
-        assert time.monotonic() < deadline, left
+    while found := left():  # a launcher that was idle may be about to end
+        assert time.monotonic() < deadline, found
         time.sleep(0.05)
 
 
@@ -104,21 +111,21 @@ def test_there_are_enough_of_each_kind():
     assert sum(case[3] == 0 for case in CASES.values()) >= 180
 
 
-def test_what_is_left_would_be_seen(tier):
+def test_what_is_left_would_be_seen(tier, left):
     with sandbox.start(sandbox.Limits(), tier):
-        assert len(processes_left()) >= 2  # a supervisor and its jail
-    until_nothing_is_left()
+        assert len(left()) >= 2  # a supervisor and its jail
+    until_none(left)
 
 
-def test_a_sample(tier, tmp_path):
+def test_a_sample(tier, tmp_path, left):
     names = [name for n, name in enumerate(CASES) if not name.startswith(LONG) and n % 3 == 0]
-    run(names, tier, tmp_path, threads=8)
+    run(names, tier, tmp_path, 8, left)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("threads", [1, 8])
-def test_all(tier, tmp_path, threads):
-    run(list(CASES), tier, tmp_path, threads)
+def test_all(tier, tmp_path, threads, left):
+    run(list(CASES), tier, tmp_path, threads, left)
 
 
 @pytest.mark.parametrize("name", hostile.FOOLS)

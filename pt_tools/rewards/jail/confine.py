@@ -147,6 +147,15 @@ def bubblewrap():
     return next((path for path in places if os.path.exists(path)), None)
 
 
+def check_bubblewrap():
+    """OSError if it cannot start a jail."""
+    if not bubblewrap():
+        raise FileNotFoundError("bubblewrap is not installed")
+    hidden = [name for name in python_folders() if os.geteuid() == 0 and not nobody_can_read(name)]
+    if hidden:  # root would start it as nobody: the limit of processes does not bind root
+        raise PermissionError(f"only root can read {hidden[0]}, and a jail runs as nobody")
+
+
 def bubblewrap_command(package):
     """The command line but for the program; `package` is this package's folder, seen inside as /pt/pt_tools."""
     command = ["bwrap", "--unshare-all", "--die-with-parent", "--new-session", "--clearenv", "--cap-drop", "ALL"]

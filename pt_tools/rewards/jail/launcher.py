@@ -53,8 +53,8 @@ def main():
             seccomp.program(alone=tier == "landlock", pid=0)  # most of it is kept for all jails
         if tier == "ns":
             confine.enter_root()
-        if tier == "bwrap" and not confine.bubblewrap():
-            raise FileNotFoundError("bubblewrap is not installed")
+        if tier == "bwrap":
+            confine.check_bubblewrap()
     except Exception as error:
         control.send(f"{type(error).__name__}: {error}".encode())
         return
@@ -277,4 +277,5 @@ def unprotected(request, folder):
     """Resource limits only; for who typed --unsafe-local."""
     own_folder(folder)
     confine.limit(request["memory_mb"], request["cpu_s"], processes=False)
-    confine.die_with_parent()
+    with suppress(OSError):  # inside another sandbox it may be refused; the supervisor kills all the same
+        confine.die_with_parent()
