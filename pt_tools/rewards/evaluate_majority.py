@@ -7,34 +7,39 @@ from pt_tools.rewards import answers
 
 
 def votes(record, graded):
-    """(groups, silent) for stats.maj_at_k, of [(completion, whether it is correct)].
+    """(groups, silent) for stats.maj_at_k, of [(completion, whether it is correct)]; which is right is not looked at."""
+    groups, silent = grouped(record, [completion for completion, _ in graded])
+    return tuple(sorted((len(members), sum(graded[i][1] for i in members)) for _, members in groups)), silent
+
+
+def grouped(record, completions, otherwise=None):
+    """([(answer, numbers of the completions that give it)], how many give none).
 
     A vote is the answer that the record's verifier extracted: `answer` in the detail of the first verifier that gives
-    one. Two answers are one if `answers.equal` says so; which is right is not looked at. A completion in which no answer
-    was found casts no vote. Where no verifier extracts answers, the whole text is the vote, white space apart.
+    one. Two answers are one if `answers.equal` says so. A completion in which no answer was found casts no vote. Where no
+    verifier extracts answers, the vote is `otherwise(completion)`, or without it the whole text, white space apart.
     """
-    key = _extracting(record, graded)
-    groups = []  # [answer, size, correct]
+    key = _extracting(record, completions)
+    read = (lambda completion: _answer(completion, key)) if key else otherwise or _text
+    groups, silent = [], 0
     known = {}  # text of an answer -> its group
-    silent = 0
-    for completion, correct in graded:
-        answer = _text(completion) if key is None else _answer(completion, key)
+    for number, completion in enumerate(completions):
+        answer = read(completion)
         if answer is None:
             silent += 1
             continue
-        group = known.get(answer) or next((g for g in groups if key is not None and answers.equal(answer, g[0])), None)
+        group = known.get(answer) or next((g for g in groups if read is not _text and answers.equal(answer, g[0])), None)
         if group is None:
-            group = [answer, 0, 0]
+            group = (answer, [])
             groups.append(group)
         known[answer] = group
-        group[1] += 1
-        group[2] += correct
-    return tuple(sorted((size, right) for _, size, right in groups)), silent
+        group[1].append(number)
+    return groups, silent
 
 
-def _extracting(record, graded):
+def _extracting(record, completions):
     keys = [key for key, _ in rewards.specs(record)] if record.get("verifier") else []
-    return next((key for key in keys if any(_answer(completion, key) is not None for completion, _ in graded)), None)
+    return next((key for key in keys if any(_answer(completion, key) is not None for completion in completions)), None)
 
 
 def _answer(completion, key):
