@@ -11,6 +11,7 @@ from pt_tools.errors import BadData, Usage
 BOM = b"\xef\xbb\xbf"
 KINDS = ("in", "out", "dropped", "truncated", "masked", "errored")
 MAX_LINE = 256 * 2**20
+BLOCK = 2**18
 MAX_DEPTH = 250  # what can be read but not written again is refused when it is read
 MAX_REASONS_SHOWN = 5
 MAX_REASONS = 1000  # reasons may quote the data; more of them than this are counted together
@@ -64,7 +65,8 @@ class Reader:
     there are more than `max_bad` of them.
 
     With `arrays`, a file that starts with "[" is one JSON array of records, held in memory; `where` then counts
-    its items from 1. Else `span` is where the last record's line starts in its unpacked file, and its length, in bytes.
+    its items from 1. Else `span` is where the last record's line starts in its unpacked file, and its length, in bytes;
+    `line` is that line, unless it is an odd one.
     """
 
     def __init__(self, files=("-",), rows=None, on_error="fail", rejects=None, max_bad=None, max_line=MAX_LINE,
@@ -73,10 +75,18 @@ class Reader:
         self.rows = rows if rows is not None else Rows()
         self.on_error, self.rejects, self.max_bad = on_error, rejects, max_bad
         self.max_line, self.arrays = max_line, arrays
-        self.where = self.span = None
+        self.span = self.line = self._where = self._name = None
         self._names = {}
         self._bad = 0
         self._rejects_file = None
+
+    @property
+    def where(self) -> str | None:
+        return f"{self._name}:{self._line}" if self._where is None and self._name else self._where
+
+    @where.setter
+    def where(self, where: str | None) -> None:
+        self._where = where
 
     def rename(self, path: str, name: str) -> None:
         """Call `path` by another name in messages (a spooled stdin stays '-')."""
@@ -117,23 +127,36 @@ class Reader:
 
     def lines(self, file, name, before=0):
         """The records of an open file whose first line has number `before` + 1."""
-        import jsonlines
+        import orjson
 
-        reader = jsonlines.Reader(self._lines(file, name, before), loads=_loads)
-        while True:
+        loads, n = orjson.loads, self.rows.n
+        self._where, self._name, self._line, self.span = None, name, before, (0, 0)
+        for line in self._lines(file):
             stop.check()
             try:
-                record = reader.read(type=dict, skip_empty=True)
-            except EOFError:
-                return
-            except jsonlines.InvalidLineError as error:
-                self.rows.add("in")
-                self.where = f"{name}:{self._line}"
-                self.reject(_why(error), error.line)
-                continue
-            self.rows.add("in")
-            self.where = f"{name}:{self._line}"
+                record, self.line = loads(line), line
+            except ValueError:
+                record = None
+            if type(record) is not dict or line.count(b"{") + line.count(b"[") > MAX_DEPTH:
+                record = self._odd(line)
+                if record is None:
+                    continue
+            n["in"] += 1
             yield record
+
+    def _odd(self, line):
+        """The record of a line that is not plainly one; None if the line is blank, or bad and so rejected."""
+        import jsonlines
+
+        self.line = None
+        try:
+            return jsonlines.Reader([line.rstrip(b"\r\n")], loads=_loads).read(type=dict, skip_empty=True)
+        except EOFError:
+            return None
+        except jsonlines.InvalidLineError as error:
+            self.rows.add("in")
+            self.reject(_why(error), error.line)
+            return None
 
     def items(self, data, name):
         """The records of one JSON array."""
@@ -154,21 +177,39 @@ class Reader:
             else:
                 self.reject("not a JSON object", str(item)[:1000])
 
-    def _lines(self, file, name, before):
-        self._line, start = before, 0
-        while True:
-            try:
-                with stop.waiting():
-                    line = file.readline(self.max_line + 1)
-            except (EOFError, OSError, ValueError) as error:
-                raise BadData(f"cannot be read: {error}", f"{name}:{self._line + 1}") from None
-            if not line:
-                return
+    def _lines(self, file):
+        """The lines of an open file, out of blocks: to ask for every line by itself costs as much as to parse it."""
+        before, start = [], 0  # parts of a line that goes on in the next block
+        while block := self._block(file):
+            *lines, last = block.split(b"\n")
+            if lines:
+                lines[0] = b"".join([*before, lines[0]])
+                before = []
+            for line in lines:
+                self._line += 1
+                self.span, start = (start, len(line) + 1), start + len(line) + 1
+                if len(line) >= self.max_line:
+                    raise self._too_long()
+                yield line
+            before.append(last)
+            if sum(map(len, before)) > self.max_line:
+                self._line += 1
+                raise self._too_long()
+        if any(before):
+            line = b"".join(before)
             self._line += 1
-            self.span, start = (start, len(line)), start + len(line)
-            if len(line) > self.max_line:
-                raise BadData(f"line is longer than {self.max_line} bytes", f"{name}:{self._line}")
-            yield line.rstrip(b"\r\n")
+            self.span = start, len(line)
+            yield line
+
+    def _block(self, file):
+        try:
+            with stop.waiting():
+                return file.read1(BLOCK)
+        except (EOFError, OSError, ValueError) as error:
+            raise BadData(f"cannot be read: {error}", f"{self._name}:{self._line + 1}") from None
+
+    def _too_long(self):
+        return BadData(f"line is longer than {self.max_line} bytes", self.where)
 
     def reject(self, reason: str, record=None, where: str | None = None) -> None:
         """Take one row out of the stream because it is bad, as `on_error` says."""
@@ -200,15 +241,21 @@ class Writer:
     """Records out, one a line, counted as `out`."""
 
     def __init__(self, file, rows=None):
-        import jsonlines
-
         self._file, self.rows = file, rows
-        self._writer = jsonlines.Writer(file, dumps=dumps)
 
     def write(self, record: dict) -> None:
-        self._writer.write(record)
+        self._file.write(dumps(record) + b"\n")
         if self.rows is not None:
-            self.rows.add("out")
+            self.rows.n["out"] += 1
+
+    def copy(self, record: dict, reader: Reader) -> None:
+        """Write the reader's last record as it was read, byte for byte."""
+        if reader.line is None:
+            self.write(record)
+            return
+        self._file.write(reader.line.rstrip() + b"\n")
+        if self.rows is not None:
+            self.rows.n["out"] += 1
 
     def write_lines(self, data: bytes) -> None:
         """Whole lines that are counted already."""
