@@ -69,6 +69,19 @@ class Template:
                                     metavar="FILE", input=True)
 
 
+def _tokenizer(value: str):
+    """What of --tokenizer is in the run key: what turns text into tokens, not a model's weights."""
+    from pt_tools.curate import lengths
+
+    return lengths.identity(value), None
+
+
+@bundle
+class Tokens(Template):
+    tokenizer: str | None = opt(None, "Count tokens with this tokenizer and its chat template (tokenizer.json, or a "
+                                "directory that has it).", metavar="FILE|DIR", input=_tokenizer)
+
+
 @dataclasses.dataclass(frozen=True)  # also used on its own
 class Device:
     threads: int = opt(0, "CPU threads; 0 is all cores. Bit-equal results need the same number.", least=0)

@@ -14,8 +14,8 @@ FIELDS = {
     "weight": ("number", "data, pt-curate", "its weight in a loss, 1 if absent"),
     "prompt": ("list of messages, or string", "data, pt-curate", "what is to be answered; ends with user or tool"),
     "messages": ("list of messages", "data, pt-curate", "a whole conversation; ends with assistant. A message has "
-                 "role (system, user, assistant, tool), content, and may have tool_calls, or \"train\": false (no loss "
-                 "on that turn)"),
+                 "role (system, user, assistant, tool), content, and may have tool_calls, reasoning_content (its "
+                 "thoughts), or \"train\": false (no loss on that turn)"),
     "text": ("string", "data, pt-curate", "plain text, all of it trained"),
     "completion": ("list of messages, or string", "data", "one answer to prompt (TRL)"),
     "label": ("boolean", "data", "whether completion is desirable (TRL, unpaired preference)"),
@@ -24,6 +24,9 @@ FIELDS = {
                  "needs, and key where a name occurs twice"),
     "reference": ("string", "data", "the right answer, for a judge"),
     "rubric": ("list of objects", "data", "criteria for a judge: criterion, and weight (1 if absent)"),
+    "tokens": ("object", "pt-curate tag --tokenizer", "tokens of the prompt, and of all with the longest answer; of, a hash of "
+               "what was counted and by which tokenizer and template"),
+    "rules": ("object", "pt-curate filter --mark", "rules that hit the record, and what each found; of a completion in there"),
     "contamination": ("list of objects", "pt-curate decontaminate --mark", "evaluation items found in the prompt: eval, "
                       "id, coverage, span"),
     "prompt_ids": ("list of integers", "pt-sample", "token ids of prompt with the chat template"),
@@ -31,7 +34,7 @@ FIELDS = {
     "template": ("string", "pt-sample", "hash of the chat template that made the ids"),
     "completions": ("list of objects", "pt-sample, pt-score", "text, token_ids, logprobs, finish (stop, length, stopped "
                     "or error), model, sampling by pt-sample; scores, details, errors, reward, teachers by pt-score; "
-                    "rank"),
+                    "rank; steps with a label each, in data for process rewards"),
     "chosen": ("list of messages, or string", "data, pt-curate pair", "the better completion"),
     "rejected": ("list of messages, or string", "data, pt-curate pair", "the worse completion"),
     "margin": ("number", "data, pt-curate pair", "reward of chosen less reward of rejected"),
@@ -52,19 +55,22 @@ KINDS = {
 }
 
 # The foreign forms that `convert` knows, in the order in which they are told apart.
-FORMATS = ("mbpp", "humaneval", "ifeval", "rlvr", "mt-bench", "sharegpt", "hh", "preference", "unpaired",
-           "prompt-completion", "messages", "prompt", "gsm8k", "math", "self-instruct", "dolly", "alpaca", "text")
+FORMATS = ("mbpp", "humaneval", "ifeval", "rlvr", "verl", "mt-bench", "game24", "sharegpt", "hh", "preference", "stepwise",
+           "scored", "unpaired", "prompt-completion", "messages", "prompt", "gsm8k", "math", "self-instruct", "dolly", "alpaca",
+           "question-answer", "dialogue", "text")
 
 # Not part of what a record says, and so not of its content hash.
 LABELS = ("id", "source", "domain")
 MADE_LATER = ("prompt_ids", "tokenizer", "template", "completions", "contamination", "margin", "rank", "reward",
-              "chosen_ids", "rejected_ids")
+              "chosen_ids", "rejected_ids", "tokens", "rules")
 FINISHES = ("stop", "length", "stopped", "error")
 
 # A template's own marks inside a content would let the data open and close turns.
-TEMPLATE_TOKEN = re.compile(r"<\|[A-Za-z0-9_]+\|>|<｜[^｜<>]+｜>|</?s>|\[/?INST\]|<</?SYS>>|<(?:start|end)_of_turn>|<[be]os>")
+TEMPLATE_TOKEN = re.compile(r"<\|[A-Za-z0-9_]+\|>|<｜[^｜<>]+｜>|</?s>|<</?SYS>>|<(?:start|end)_of_turn>|<[be]os>"
+                            r"|\[/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS)\]")
 
-_SCALARS = {"id": str, "source": str, "domain": str, "safety": bool, "tokenizer": str, "template": str}
+_SCALARS = {"id": str, "source": str, "domain": str, "safety": bool, "tokenizer": str, "template": str,
+            "weight": float, "margin": float, "reward": float}
 _NEXT_ROLES = {"system": ("user",), "user": ("assistant",), "assistant": ("user", "tool"),
                "tool": ("assistant", "tool")}
 
@@ -72,7 +78,7 @@ _NEXT_ROLES = {"system": ("user",), "user": ("assistant",), "assistant": ("user"
 def kind(rec: dict) -> str:
     """"preference", "unpaired", "prompt-completion", "messages", "prompt" or "text"; ValueError if none of them."""
     for name, keys in KINDS.items():
-        if all(key in rec for key in keys):
+        if all(map(rec.__contains__, keys)):
             return name
     raise ValueError("no record: it has none of messages, prompt, chosen and rejected, text")
 
@@ -179,22 +185,26 @@ def check(rec: dict) -> None:
     if not isinstance(rec, dict):
         raise ValueError(f"not an object but {_type(rec)}")
     found = kind(rec)
-    for key, type_ in _SCALARS.items():
-        if key in rec and not isinstance(rec[key], type_):
-            raise ValueError(f"{key} is {_type(rec[key])}, not {_TYPES[type_]}")
+    for key in _SCALARS:
+        if key in rec:
+            _check_scalar(rec, key)
     if rec.get("id") == "":
         raise ValueError("id is empty")
-    _check_numbers(rec)
     _CHECKS[found](rec)
-    _check_verifier(rec)
-    _check_completions(rec)
+    if "verifier" in rec:
+        _check_verifier(rec)
+    if "completions" in rec:
+        _check_completions(rec)
 
 
-def _check_numbers(rec):
-    for key in ("weight", "margin", "reward"):
-        if rec.get(key) is not None and not _is_number(rec[key]):
-            raise ValueError(f"{key} is {_type(rec[key])}, not a number")
-    if rec.get("weight") is not None and rec["weight"] < 0:
+def _check_scalar(rec, key):
+    value, type_ = rec[key], _SCALARS[key]
+    if type_ is not float:
+        if not isinstance(value, type_):
+            raise ValueError(f"{key} is {_type(value)}, not {_TYPES[type_]}")
+    elif value is not None and not _is_number(value):
+        raise ValueError(f"{key} is {_type(value)}, not a number")
+    elif key == "weight" and value is not None and value < 0:
         raise ValueError("weight is negative")
 
 
@@ -256,9 +266,9 @@ def check_text(text, where: str, tokens=True, empty=False) -> None:
     """A non-empty string without the marks of a chat template."""
     if not isinstance(text, str):
         raise ValueError(f"{where} is {_type(text)}, not a string")
-    if not empty and not text.strip():
+    if not empty and (not text or text.isspace()):
         raise ValueError(f"{where} is empty")
-    found = tokens and TEMPLATE_TOKEN.search(text)
+    found = tokens and ("<" in text or "[" in text) and TEMPLATE_TOKEN.search(text)
     if found:
         raise ValueError(f"{where} contains the template token {found.group()}")
 
@@ -271,28 +281,31 @@ def check_turns(turns, where: str, before: str | None = None, last=("assistant",
         raise ValueError(f"{where} is empty")
     allowed = _NEXT_ROLES[before] if before else ("system", "user")
     for i, turn in enumerate(turns):
-        _check_turn(turn, f"{where}[{i}]", allowed)
+        _check_turn(turn, where, i, allowed)
         allowed = _NEXT_ROLES[turn["role"]]
     if turns[-1]["role"] not in last:
         raise ValueError(f"{where} ends with {turns[-1]['role']}, not {' or '.join(last)}")
 
 
-def _check_turn(turn, where, allowed):
+def _check_turn(turn, where, i, allowed):
     if not isinstance(turn, dict):
-        raise ValueError(f"{where} is {_type(turn)}, not a message")
+        raise ValueError(f"{where}[{i}] is {_type(turn)}, not a message")
     role = turn.get("role")
     if not isinstance(role, str) or role not in _NEXT_ROLES:
-        raise ValueError(f"{where} has no role" if role is None else f"{where} has the unknown role {role!r:.40}")
+        raise ValueError(f"{where}[{i}] has no role" if role is None else f"{where}[{i}] has the unknown role {role!r:.40}")
     if role not in allowed:
-        raise ValueError(f"{where} is {role}, where {' or '.join(allowed)} should be (roles alternate)")
+        raise ValueError(f"{where}[{i}] is {role}, where {' or '.join(allowed)} should be (roles alternate)")
     calls = turn.get("tool_calls")
     if calls is not None and not (isinstance(calls, list) and all(isinstance(call, dict) for call in calls)):
-        raise ValueError(f"{where}.tool_calls is not a list of objects")
+        raise ValueError(f"{where}[{i}].tool_calls is not a list of objects")
     if "train" in turn and not isinstance(turn["train"], bool):
-        raise ValueError(f"{where}.train is {_type(turn['train'])}, not true or false")
+        raise ValueError(f"{where}[{i}].train is {_type(turn['train'])}, not true or false")
     if "content" not in turn:
-        raise ValueError(f"{where} has no content")
-    check_text(turn["content"], f"{where}.content", empty=bool(calls) or role == "tool")
+        raise ValueError(f"{where}[{i}] has no content")
+    try:
+        check_text(turn["content"], "content", empty=bool(calls) or role == "tool")
+    except ValueError as reason:
+        raise ValueError(f"{where}[{i}].{reason}") from None
 
 
 def _check_verifier(rec):

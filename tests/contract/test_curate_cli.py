@@ -124,8 +124,8 @@ def test_convert_names_file_and_line_of_the_first_bad_row(tmp_path, pt):
 
 
 def test_convert_refuses_what_it_cannot_read(tmp_path, pt):
-    (tmp_path / "a.parquet").write_bytes(b"PAR1")
-    assert "only JSONL and JSON are read" in pt("pt-curate", "convert", "a.parquet", check=2).err
+    (tmp_path / "a.xlsx").write_bytes(b"PK")
+    assert "a.xlsx: not a form that is read" in pt("pt-curate", "convert", "a.xlsx", check=2).err
     assert "no-such" in pt("pt-curate", "convert", "--format", "no-such", check=2).err
 
 
@@ -285,7 +285,8 @@ def test_stats(tmp_path, pt):
     found = json.loads(pt("pt-curate", "stats", "--json", "a.jsonl", check=0).out)
     assert (found["rows"], found["kinds"], found["completions"], found["scored"]) == (7, {"messages": 5, "prompt": 2}, 8, 7)
     assert {name: group["rows"] for name, group in found["sources"].items()} == {"a": 3, "b": 2, "s": 2}
-    assert found["sources"]["a"]["prompt_chars"] == dict.fromkeys(("mean", "min", "p10", "p50", "p90", "p99", "max"), 13)
+    assert found["sources"]["a"]["prompt_chars"] == {"sum": 39} | dict.fromkeys(
+        ("mean", "min", "p10", "p50", "p90", "p99", "max"), 13)
     shown = pt("pt-curate", "stats", "a.jsonl", check=0).out.splitlines()
     assert shown[0].split()[:3] == ["group", "rows", "kinds"] and shown[1].split()[:3] == ["all", "7", "messages,prompt"]
     assert json.loads(pt("pt-curate", "stats", "--json", input=b"", check=0).out)["rows"] == 0

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from pt_tools import record
 from pt_tools.curate import choose, seeded
 from pt_tools.curate.decontaminate import Index, Table
-from pt_tools.curate.stats import Stats, measure, spread, table
 from pt_tools.curate.words import prompt_key, words
 
 
@@ -254,44 +253,7 @@ def test_best_trains_the_new_turn_only():
     assert [turn.get("train", True) for turn in choose.best(rec)[0][0]["messages"]] == [True, False, True, True]
 
 
-# --- statistics and chance ----------------------------------------------------------------------------------------
-
-
-def test_measures_by_hand():
-    two = {"messages": [{"role": "system", "content": "12"}, user("345"), assistant("Two words")]}
-    assert measure(two) == {"kind": "messages", "turns": [3], "prompt_chars": [5], "response_chars": [9],
-                            "response_words": [2], "rewards": [], "completions": 0}
-    found = measure(scored(1.0, None))
-    assert found["response_chars"] == [8, 8] and found["rewards"] == [1.0] and found["completions"] == 2
-    pair = {"chosen": [user("u"), assistant("long one")], "rejected": [user("u"), assistant("no")]}
-    assert measure(pair)["response_chars"] == [8, 2] and measure(pair)["prompt_chars"] == [1]
-
-
-def test_every_kind_is_measured():
-    total = Stats()
-    rows = [{"text": "t"}, {"prompt": "u"}, {"prompt": "u", "completion": "a"}, {"chosen": "q a", "rejected": "q b"},
-            {"prompt": "u", "completion": "a", "label": True, "source": "s", "domain": "d"}]
-    for row in rows:
-        total.add(row)
-    report = total.report()
-    assert report["rows"] == 5 and sum(report["kinds"].values()) == 5
-    assert report["sources"]["s"]["rows"] == 1 and report["sources"]["none"]["rows"] == 4
-    assert report["domains"]["d"]["kinds"] == {"unpaired": 1}
-
-
-@given(st.lists(st.integers(0, 1000), min_size=1, max_size=200))
-def test_spread_is_of_values_that_occur(values):
-    found = spread(values)
-    assert found["mean"] == pytest.approx(sum(values) / len(values), abs=1e-4)
-    for name, share in (("p10", 0.1), ("p50", 0.5), ("p90", 0.9), ("p99", 0.99)):
-        assert found[name] in values
-        assert sum(v <= found[name] for v in values) >= share * len(values) - 1e-9
-        assert sum(v < found[name] for v in values) < share * len(values) + 1e-9
-
-
-def test_tables_are_aligned():
-    rows = [{"name": "a", "n": 5, "share": 0.5, "ok": True}, {"name": "bcd", "n": 100, "share": None, "ok": False}]
-    assert table(rows).splitlines() == ["name    n  share   ok", "a       5    0.5  yes", "bcd   100      -   no"]
+# --- chance -------------------------------------------------------------------------------------------------------
 
 
 def test_chance_is_uniform_and_fixed():

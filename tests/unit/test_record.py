@@ -231,6 +231,20 @@ FORMS = [
     ("mbpp", {"text": "Write f.", "code": "def f(): …", "task_id": 1, "test_setup_code": "", "test_list": ["assert f()"]},
      {"id": "mbpp/1", "prompt": [user("Write f.\nYour code should pass these tests:\nassert f()")],
       "verifier": {"name": "code", "tests": ["assert f()"]}, "code": "def f(): …"}),
+    ("verl", {"prompt": [user("p")], "data_source": "openai/gsm8k", "reward_model": {"style": "rule", "ground_truth": "72"}},
+     {"prompt": [user("p")], "verifier": MATH, "data_source": "openai/gsm8k"}),
+    ("game24", {"Rank": "7", "Puzzles": "1 1 4 6", "Solved rate": "99.20%"},
+     {"id": "game24/7", "Solved rate": "99.20%", "verifier": {"name": "game24", "numbers": [1, 1, 4, 6]},
+      "prompt": [user("Use the four numbers 1, 1, 4, 6 and the operations + - * / to reach 24. Use every number exactly "
+                      "once.\nEnd with the expression, as in: Answer: (1 + 2) * (3 + 5)")]}),
+    ("stepwise", {"id": "x", "prompt": "p", "completions": ["one", "two"], "labels": [True, False]},
+     {"id": "x", "prompt": [user("p")], "completions": [
+         {"text": "one\ntwo", "steps": [{"text": "one", "label": True}, {"text": "two", "label": False}]}]}),
+    ("scored", {"id": "x", "prompt": "p", "responses": ["a", "b"], "scores": [1, 2.5]},
+     {"id": "x", "prompt": [user("p")], "completions": [{"text": "a", "reward": 1}, {"text": "b", "reward": 2.5}]}),
+    ("question-answer", {"system_prompt": "s", "question": "u", "response": "a"},
+     {"messages": [system("s"), user("u"), assistant("a")]}),
+    ("dialogue", {"text": "### Human: u### Assistant: a"}, {"messages": [user("u"), assistant("a")]}),
     ("mt-bench", {"question_id": 81, "category": "writing", "turns": ["one", "two"]},
      {"id": "mt_bench/81", "prompt": [user("one")], "category": "writing", "turns": ["one", "two"]}),
 ]
