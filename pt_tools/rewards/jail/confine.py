@@ -158,7 +158,7 @@ def check_bubblewrap():
 
 def bubblewrap_command(package):
     """The command line but for the program; `package` is this package's folder, seen inside as /pt/pt_tools."""
-    command = ["bwrap", "--unshare-all", "--die-with-parent", "--new-session", "--clearenv", "--cap-drop", "ALL"]
+    command = ["bwrap", "--unshare-all", "--as-pid-1", "--die-with-parent", "--new-session", "--clearenv", "--cap-drop", "ALL"]
     command += ["--setenv", "PYTHONHASHSEED", "0", "--uid", str(NOBODY), "--gid", str(NOBODY)]
     for name in (*SYSTEM, *python_folders()):
         if os.path.islink(name):

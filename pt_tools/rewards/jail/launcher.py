@@ -131,6 +131,8 @@ def supervise(tier, request, life, *fds):
             with suppress(OSError):
                 os.chmod(folder, 0o700)
             shutil.rmtree(folder, ignore_errors=True)
+    if tier == "bwrap" and ended.get("exit", 0) > 128:  # its way to say that a signal ended what it ran
+        ended = {"signal": ended["exit"] - 128}
     with suppress(OSError):
         os.write(life, json.dumps(ended).encode())
 
