@@ -5,6 +5,7 @@ of them. Memory: a few blocks a process. A file that is one JSON array is one bl
 """
 
 import collections
+import functools
 import io
 import os
 import signal
@@ -65,8 +66,8 @@ def each(job, work, *args, jobs=1):
     """
     records = job.records
     records.begin()
-    task = work, args, records.on_error, records.max_line
-    for result in _results(records, task, jobs or len(os.sched_getaffinity(0))):
+    task = functools.partial(_done, work, args, records.on_error, records.max_line)
+    for result in ordered(task, cut(records), jobs):
         job.rows.merge(result.rows)
         for where, reason, row in result.rejects:
             records.reject(reason, row, where)
@@ -109,20 +110,26 @@ def _cut_lines(read, readline, name, max_line):
         before += data.count(b"\n")
 
 
-def _results(records, task, jobs):
+def ordered(function, items, jobs=1):
+    """Yield `function(item)` for every item, in order, from `jobs` processes (0: one a core).
+
+    The processes see what this one has loaded when the first item is there. What goes in and out is pickled.
+    """
+    jobs = jobs or len(os.sched_getaffinity(0))
     if jobs == 1:
-        for block in cut(records):
-            yield _done(task, block)
+        for item in items:
+            stop.check()
+            yield function(item)
         return
     from concurrent.futures import ProcessPoolExecutor
     from multiprocessing import get_context
 
     # A fork has what the parent has loaded (an index, say) without a copy; spawn where there is no fork.
-    pool = ProcessPoolExecutor(jobs, get_context("fork" if hasattr(os, "fork") else None), _enter, (task, os.getpid()))
+    pool = ProcessPoolExecutor(jobs, get_context("fork" if hasattr(os, "fork") else None), _enter, (function, os.getpid()))
     waiting = collections.deque()
     try:
-        for block in cut(records):
-            waiting.append(pool.submit(_work, block))
+        for item in items:
+            waiting.append(pool.submit(_work, item))
             if len(waiting) > 2 * jobs:
                 yield _answer(waiting.popleft())
         while waiting:
@@ -145,13 +152,13 @@ def _answer(future):
             raise Exhausted("a process of -j died, out of memory most likely; try fewer") from None
 
 
-_task = None
+_function = None
 
 
-def _enter(task, parent):
+def _enter(function, parent):
     """In a new process: the parent alone decides about signals, and none outlives it."""
-    global _task
-    _task = task
+    global _function
+    _function = function
     for name in stop.SIGNALS:
         signal.signal(getattr(signal, name), signal.SIG_IGN)
     try:
@@ -164,12 +171,11 @@ def _enter(task, parent):
         os._exit(1)
 
 
-def _work(block):
-    return _done(_task, block)
+def _work(item):
+    return _function(item)
 
 
-def _done(task, block):
-    work, args, on_error, max_line = task
+def _done(work, args, on_error, max_line, block):
     out, rows = io.BytesIO(), stream.Rows()
     records = Reader(block, rows, on_error, max_line)
     answer = work(records, stream.Writer(out, rows), *args)

@@ -66,7 +66,7 @@ class Reader:
 
     With `arrays`, a file that starts with "[" is one JSON array of records, held in memory; `where` then counts
     its items from 1. Else `span` is where the last record's line starts in its unpacked file, and its length, in bytes;
-    `line` is that line, unless it is an odd one.
+    `line` is that line, unless it is an odd one, and `number` its number.
     """
 
     def __init__(self, files=("-",), rows=None, on_error="fail", rejects=None, max_bad=None, max_line=MAX_LINE,
@@ -75,14 +75,14 @@ class Reader:
         self.rows = rows if rows is not None else Rows()
         self.on_error, self.rejects, self.max_bad = on_error, rejects, max_bad
         self.max_line, self.arrays = max_line, arrays
-        self.span = self.line = self._where = self._name = None
+        self.span = self.line = self.number = self._where = self._name = None
         self._names = {}
         self._bad = 0
         self._rejects_file = None
 
     @property
     def where(self) -> str | None:
-        return f"{self._name}:{self._line}" if self._where is None and self._name else self._where
+        return f"{self._name}:{self.number}" if self._where is None and self._name else self._where
 
     @where.setter
     def where(self, where: str | None) -> None:
@@ -130,7 +130,7 @@ class Reader:
         import orjson
 
         loads, n = orjson.loads, self.rows.n
-        self._where, self._name, self._line, self.span = None, name, before, (0, 0)
+        self._where, self._name, self.number, self.span = None, name, before, (0, 0)
         for line in self._lines(file):
             stop.check()
             try:
@@ -171,7 +171,7 @@ class Reader:
         for number, item in enumerate(items, 1):
             stop.check()
             self.rows.add("in")
-            self.where = f"{name}:{number}"
+            self.where, self.line = f"{name}:{number}", None
             if isinstance(item, dict):
                 yield item
             else:
@@ -186,18 +186,18 @@ class Reader:
                 lines[0] = b"".join([*before, lines[0]])
                 before = []
             for line in lines:
-                self._line += 1
+                self.number += 1
                 self.span, start = (start, len(line) + 1), start + len(line) + 1
                 if len(line) >= self.max_line:
                     raise self._too_long()
                 yield line
             before.append(last)
             if sum(map(len, before)) > self.max_line:
-                self._line += 1
+                self.number += 1
                 raise self._too_long()
         if any(before):
             line = b"".join(before)
-            self._line += 1
+            self.number += 1
             self.span = start, len(line)
             yield line
 
@@ -206,7 +206,7 @@ class Reader:
             with stop.waiting():
                 return file.read1(BLOCK)
         except (EOFError, OSError, ValueError) as error:
-            raise BadData(f"cannot be read: {error}", f"{self._name}:{self._line + 1}") from None
+            raise BadData(f"cannot be read: {error}", f"{self._name}:{self.number + 1}") from None
 
     def _too_long(self):
         return BadData(f"line is longer than {self.max_line} bytes", self.where)
