@@ -20,11 +20,16 @@ PR_SET_PDEATHSIG = 1
 
 @dataclass(frozen=True)
 class Block:
-    """Some lines of the input `name`; the first has number `before` + 1. Or the bytes of a JSON array."""
+    """Some lines of the input `name`; the first has number `before` + 1. Or the bytes of a JSON array.
+
+    The input is number `file` of all, and in it (unpacked) the block begins at byte `start`.
+    """
 
     name: str
-    before: int
+    file: int
     data: bytes
+    before: int = 0
+    start: int = 0
     array: bool = False
 
 
@@ -84,18 +89,21 @@ def run(job, work, *args, jobs=1) -> None:
 
 def cut(records):
     """The blocks of a stream.Reader's inputs."""
-    for path in records.files:
+    for number, path in enumerate(records.files):
         name = records.name_of(path)
         with stream.open_input(path) as file:
             if records.is_array(file):
-                yield Block(name, 0, file.read(), array=True)
+                yield Block(name, number, file.read(), array=True)
             else:
                 # A pipe gives what is there: its rows need not wait for a whole block.
-                yield from _cut_lines(file.read1 if path == "-" else file.read, file.readline, name, records.max_line)
+                read = file.read1 if path == "-" else file.read
+                for data, before, start in _cut_lines(read, file.readline, name, records.max_line):
+                    yield Block(name, number, data, before, start)
 
 
 def _cut_lines(read, readline, name, max_line):
-    before = 0
+    """(whole lines, lines before them, bytes before them)."""
+    before = start = 0
     while True:
         stop.check()
         try:
@@ -106,8 +114,9 @@ def _cut_lines(read, readline, name, max_line):
             raise BadData(f"cannot be read: {error}", f"{name}:{before + 1}") from None
         if not data:
             return
-        yield Block(name, before, data)
+        yield data, before, start
         before += data.count(b"\n")
+        start += len(data)
 
 
 def ordered(function, items, jobs=1):
