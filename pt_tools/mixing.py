@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pt_tools import blocks, record, stream
+from pt_tools import record, stream
 from pt_tools.curate import budget, mix, seeded
 from pt_tools.curate.words import prompt_key
 from pt_tools.errors import BadData
@@ -101,11 +101,10 @@ class _Index:
         for name in rules.pools or ():
             numbers.setdefault(name, len(numbers))
         parts = {name: [column] for name, column in _columns(rules).items()}
-        for file, start, (sources, columns) in files.places(blocks.each(job, _index, rules, jobs=jobs)):
+        for file, columns, sources in files.index(job, _index, rules, jobs=jobs):
             of_sources = sources if rules.pools is None else [rules.pools[file]] * len(sources)
             columns["pool"] = np.array([numbers.setdefault(name, len(numbers)) for name in of_sources],
                                        np.int32)[columns["pool"]]
-            columns["start"] += start
             columns["file"] += np.int32(file)
             for name, column in columns.items():
                 parts[name].append(column)
@@ -138,10 +137,7 @@ def _key(seed, id, copy=0):
 
 
 def _index(records, out, rules):
-    """(name of the file, number of the line before, bytes, (sources, columns)) of a block, for readback.Files.places.
-
-    Column `pool` has the number of the row's source among `sources`.
-    """
+    """(columns, sources) of a block; column `pool` has the number of the row's source."""
     rows, groups, recs, sources = [], [], [], {}
     for rec in record.checked(records):
         source = sources.setdefault(rec.get("source") or "none", len(sources))
@@ -150,8 +146,7 @@ def _index(records, out, rules):
         if rules.in_tokens:
             recs.append(rec)
     tokens = budget.count(recs, rules.tokenizer, rules.bytes_per_token) if recs else []
-    columns = _columns(rules, rows, groups, tokens)
-    return records.block.name, records.block.before, len(records.block.data), (list(sources), columns)
+    return _columns(rules, rows, groups, tokens), list(sources)
 
 
 def _columns(rules, rows=(), groups=(), tokens=()):

@@ -5,7 +5,7 @@ import os
 import shutil
 import tempfile
 
-from pt_tools import stop, stream
+from pt_tools import blocks, stop, stream
 from pt_tools.errors import BadData
 
 MOST_OPEN = 200  # files at once
@@ -17,18 +17,20 @@ class Files:
     def __init__(self, records):
         self._records, self._open = records, {}
 
-    def places(self, blocks):
-        """Yield (file, start of the block, answer) for each (name, number of the line before, length, answer).
+    def index(self, job, work, *args, jobs=1):
+        """Yield (number of the file, columns, answer) for every block of the inputs, in order.
 
-        These are what `blocks.each` gives of the job's inputs, in order.
+        `work(records, out, *args)` is run over blocks (see blocks.each) and returns (columns, answer). Columns are arrays
+        with one number a row; `start` and `length` are of `records.span`, and here `start` becomes that in the file.
         """
         file, start = -1, 0
         names = [self._records.name_of(path) for path in self._records.files]
-        for name, before, length, answer in blocks:
+        for name, before, length, columns, answer in blocks.each(job, _with_block, work, args, jobs=jobs):
             if before == 0:  # a file begins; those without a line give no block
                 file, start = names.index(name, file + 1), 0
-            yield file, start, answer
+            columns["start"] += start
             start += length
+            yield file, columns, answer
 
     def read(self, file: int, start: int, length: int) -> dict:
         """The row at a place. BadData if the file is no longer what it was."""
@@ -52,6 +54,11 @@ class Files:
     def close(self):
         for file in self._open.values():
             file.close()
+
+
+def _with_block(records, out, work, args):
+    columns, answer = work(records, out, *args)
+    return records.block.name, records.block.before, len(records.block.data), columns, answer
 
 
 @contextlib.contextmanager

@@ -37,10 +37,13 @@ FIELDS = {
                     "rank; steps with a label each, in data for process rewards"),
     "chosen": ("list of messages, or string", "data, pt-curate pair", "the better completion"),
     "rejected": ("list of messages, or string", "data, pt-curate pair", "the worse completion"),
-    "margin": ("number", "data, pt-curate pair", "reward of chosen less reward of rejected"),
+    "margin": ("number", "data, pt-curate pair", "reward of chosen less reward of rejected, or the margin of the rating"),
+    "rating": ("string", "data, pt-curate pair", "how much better chosen is: significantly better, better, slightly better or "
+               "negligibly better"),
     "chosen_ids": ("list of integers", "pt-curate pair", "token ids of chosen, with prompt_ids"),
     "rejected_ids": ("list of integers", "pt-curate pair", "token ids of rejected, with prompt_ids"),
     "reward": ("number", "pt-curate best", "reward of the completion taken into messages"),
+    "pass_rate": ("number", "pt-curate best", "the share of its completions that passed"),
     "rank": ("integer", "pt-curate best", "its place among the completions of its prompt, 1 is best"),
 }
 
@@ -62,7 +65,7 @@ FORMATS = ("mbpp", "humaneval", "ifeval", "rlvr", "verl", "mt-bench", "game24", 
 # Not part of what a record says, and so not of its content hash.
 LABELS = ("id", "source", "domain")
 MADE_LATER = ("prompt_ids", "tokenizer", "template", "completions", "contamination", "margin", "rank", "reward",
-              "chosen_ids", "rejected_ids", "tokens", "rules")
+              "chosen_ids", "rejected_ids", "tokens", "rules", "pass_rate")
 FINISHES = ("stop", "length", "stopped", "error")
 
 # A template's own marks inside a content would let the data open and close turns.

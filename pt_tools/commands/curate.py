@@ -11,6 +11,6 @@ main = Group("pt-curate", "Make, check, mix, split and choose records.", {
     "split": (SELECT, "Split records into parts that share no prompt."),
     "mix": (SELECT, "Mix files or sources in given amounts, in random order."),
     "decontaminate": (DEDUP, "Drop rows whose prompts overlap evaluation prompts."),
-    "pair": (CHOOSE, "Make one preference pair of every record's scored completions."),
+    "pair": (CHOOSE, "Make preference pairs of every record's scored completions."),
     "best": (CHOOSE, "Make conversations of the best completions (rejection sampling)."),
 })

@@ -69,7 +69,7 @@ def shares(total: int, weights: dict[str, float]) -> dict[str, int]:
 
 
 def tempered(sizes: dict[str, int], weights: dict[str, float], alpha: float | None) -> dict[str, float]:
-    """The weights (1 where there is none), each times its pool's size to the power `alpha` (1: in proportion; None: alike)."""
+    """The weights (1 where there is none), times the pool's size to the power `alpha` (1: in proportion; None: alike)."""
     return {name: weights.get(name, 1.0) * (1.0 if alpha is None else size ** alpha) for name, size in sizes.items()}
 
 

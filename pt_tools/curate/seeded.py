@@ -17,3 +17,10 @@ def draw(seed: int, *parts) -> float:
 def pick(items: list, seed: int, *parts):
     """One of the items, all equally likely."""
     return items[key(seed, *parts) % len(items)]
+
+
+def draws(items: list, seed: int, *parts):
+    """All the items in random order; the first is the one that `pick` picks."""
+    left = list(items)
+    for number in range(len(left)):
+        yield left.pop(key(seed, *parts, *([number] if number else [])) % len(left))

@@ -59,6 +59,7 @@ def here(tmp_path):
     jsonl(tmp_path / "chat.jsonl", chats(400, "chat"))
     jsonl(tmp_path / "math.jsonl", chats(600, "math"))
     jsonl(tmp_path / "scored.jsonl", scored(60))
+    jsonl(tmp_path / "samples.jsonl", scored(60))
     jsonl(tmp_path / "heldout.jsonl", [{"prompt": "What is never asked?"}])
     jsonl(tmp_path / "math500.jsonl", [{"problem": "What is 1+1?", "answer": "2"}])
     jsonl(tmp_path / "ifeval.jsonl", [{"key": 1, "prompt": "No commas.", "kwargs": [{}],

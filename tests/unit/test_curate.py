@@ -1,25 +1,15 @@
 """Curation: hand-computed cases, naive twins on random data, and what must not depend on order."""
 
-import random
 import re
-from collections import Counter
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pt_tools import record
-from pt_tools.curate import choose, seeded
+from pt_tools.curate import seeded
 from pt_tools.curate.decontaminate import Index, Table
 from pt_tools.curate.words import prompt_key, words
-
-
-def user(text):
-    return {"role": "user", "content": text}
-
-
-def assistant(text):
-    return {"role": "assistant", "content": text}
 
 
 # --- words --------------------------------------------------------------------------------------------------------
@@ -150,107 +140,6 @@ def test_the_tiny_world_is_clean(world):
     for name in trained:
         assert not any(index.find(record.user_turns(row)) for row in rows(name))
     assert all(index.find(record.user_turns(row)) for row in rows("heldout"))
-
-
-# --- pairs --------------------------------------------------------------------------------------------------------
-
-
-def scored(*rewards, id="r", **more):
-    completions = [{"text": f"answer {i}", "token_ids": [i, 9], "model": "m", "finish": "stop", "reward": r}
-                   for i, r in enumerate(rewards)]
-    return {"id": id, "source": "s", "domain": "d", "prompt": [user("u")], "prompt_ids": [1, 2], "tokenizer": "T",
-            "template": "C", "completions": completions, **more}
-
-
-def test_a_pair_by_hand():
-    made, why = choose.pair(scored(0.25, 1.0, None))
-    assert why is None
-    assert made == {"id": "r", "source": "s", "domain": "d", "prompt": [user("u")], "chosen": [assistant("answer 1")],
-                    "rejected": [assistant("answer 0")], "margin": 0.75, "prompt_ids": [1, 2], "tokenizer": "T",
-                    "template": "C", "chosen_ids": [1, 9], "rejected_ids": [0, 9]}
-    record.check(made)
-
-
-def test_why_there_is_no_pair():
-    assert choose.pair(scored(1.0, 1.0, 1.0)) == (None, "tie: all rewards are equal")
-    assert choose.pair(scored(1.0, None))[1] == "fewer than two completions with a reward and a text"
-    assert choose.pair(scored())[1] == "fewer than two completions with a reward and a text"
-    assert choose.pair(scored(1.0, 0.75), margin=0.5)[1] == "margin: no completion is so much worse than the best"
-    assert choose.pair(scored(1.0, 0.5), margin=0.5)[0]["margin"] == 0.5
-    same = scored(1.0, 0.5)
-    same["completions"][1]["text"] = same["completions"][0]["text"]
-    assert choose.pair(same)[1].startswith("same text")
-
-
-def test_completions_that_cannot_be_trained_on_are_left_aside():
-    rec = scored(1.0, 0.5, 0.25, 0.0)
-    for completion, text in zip(rec["completions"][1:], (" ", "a<|user|>", "good")):
-        completion["text"] = text
-    rec["completions"][0]["finish"] = "error"
-    assert choose.pair(rec)[0] is None
-    assert [c["text"] for c in choose.usable_completions(rec)] == ["good"]
-
-
-def test_rejected_is_any_lower_one_and_chosen_any_best_one():
-    rejected, chosen = Counter(), Counter()
-    for i in range(1200):
-        made, _ = choose.pair(scored(3, 2, 1, 0, 3, None, id=str(i)), seed=1)
-        rejected[made["rejected"][0]["content"]] += 1
-        chosen[made["chosen"][0]["content"]] += 1
-    assert rejected.keys() == {"answer 1", "answer 2", "answer 3"} and chosen.keys() == {"answer 0", "answer 4"}
-    assert all(abs(n - 400) < 60 for n in rejected.values()) and abs(chosen["answer 0"] - 600) < 60
-    assert {choose.pair(scored(3, 2, 1, 0, id=str(i)), rejected="worst")[0]["margin"] for i in range(50)} == {3}
-    assert {choose.pair(scored(3, 2, 1, 0, id=str(i)), margin=2)[0]["margin"] for i in range(50)} == {2, 3}
-
-
-def test_pairs_are_a_matter_of_seed_and_id_alone():
-    many = [scored(3, 2, 1, 0, id=str(i)) for i in range(50)]
-    one = {rec["id"]: choose.pair(rec, seed=4)[0] for rec in many}
-    two = {rec["id"]: choose.pair(rec, seed=4)[0] for rec in random.Random(0).sample(many, 50)}
-    other = {rec["id"]: choose.pair(rec, seed=5)[0] for rec in many}
-    assert one == two != other
-
-
-def test_ids_of_another_tokenizer_are_left_out():
-    pool = scored(1.0, 0.0)
-    pool["completions"][1]["model"] = "other"
-    assert "chosen_ids" not in choose.pair(pool)[0] and "prompt_ids" not in choose.pair(pool)[0]
-    pool["completions"][0]["tokenizer"] = pool["completions"][1]["tokenizer"] = "T"
-    assert choose.pair(pool)[0]["rejected_ids"] == [1, 9]
-    pool["completions"][1]["tokenizer"] = "U"
-    assert "tokenizer" not in choose.pair(pool)[0]
-    server = scored(1.0, 0.0)
-    del server["completions"][0]["token_ids"]
-    assert "chosen_ids" not in choose.pair(server)[0]
-
-
-# --- best of n ----------------------------------------------------------------------------------------------------
-
-
-def test_best_by_hand():
-    rec = scored(0.5, 1.0, None, 1.0, 0.0)
-    made, why = choose.best(rec)
-    assert why is None
-    assert made == [{"id": "r", "source": "s", "domain": "d", "messages": [user("u"), assistant("answer 1")],
-                     "reward": 1.0, "rank": 1}]
-    record.check(made[0])
-    made, _ = choose.best(rec, k=3, min_reward=0.5)
-    assert [(m["id"], m["messages"][-1]["content"], m["rank"]) for m in made] == [
-        ("r", "answer 1", 1), ("r/2", "answer 3", 2), ("r/3", "answer 0", 3)]
-    assert len(choose.best(rec, k=9, min_reward=0.5)[0]) == 3
-    assert choose.best(rec, min_reward=1.5) == ([], "no completion reaches --min-reward")
-    assert choose.best(scored(None)) == ([], "no completion with a reward and a text")
-
-
-def test_best_keeps_one_of_equal_texts():
-    rec = scored(1.0, 1.0, 0.5)
-    rec["completions"][1]["text"] = "answer 0"
-    assert [m["messages"][-1]["content"] for m in choose.best(rec, k=3)[0]] == ["answer 0", "answer 2"]
-
-
-def test_best_trains_the_new_turn_only():
-    rec = scored(1.0, prompt=[user("u"), assistant("old"), user("v")])
-    assert [turn.get("train", True) for turn in choose.best(rec)[0][0]["messages"]] == [True, False, True, True]
 
 
 # --- chance -------------------------------------------------------------------------------------------------------

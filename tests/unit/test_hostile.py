@@ -8,7 +8,7 @@ import random
 import pytest
 
 from pt_tools import errors, record, rewards, stream
-from pt_tools.curate import choose, mix, stats
+from pt_tools.curate import choose, pairs, split, stats
 from pt_tools.rewards import answers, evaluate, evaluate_against, math, verifiers
 
 USER, ANSWER = {"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}
@@ -41,7 +41,7 @@ def curate(rec):
     record.check(rec)
     rewards.check(rec) if rec.get("verifier") else None
     stats.table([stats.measure(record.ensure_id(rec))])
-    choose.pair(rec), choose.best(rec, 2), mix.part_of(rec, {"a": 1.0}, 0)
+    pairs.pairs(rec), choose.best(rec, choose.Rule(2)), split.part_of(rec, {"a": 1.0}, 0)
 
 
 def evaluated(rec):
