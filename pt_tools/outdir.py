@@ -242,6 +242,7 @@ def verify(path) -> dict:
     if not isinstance(manifest.get("files"), dict):
         raise BadModel(f"{manifest_path(path).name} lists no files", str(path))
     base = path if path.is_dir() else path.parent
+    file_digests(file for name in manifest["files"] if (file := base / name).is_file())
     for name, digest in manifest["files"].items():
         file = base / name
         if not file.is_file():
@@ -265,7 +266,8 @@ def identity(path) -> str:
         if (path / MANIFEST).exists():
             files = verify(path)["files"]
         else:
-            files = {str(p.relative_to(path)): file_digest(p) for p in sorted(path.rglob("*")) if p.is_file()}
+            found = file_digests(p for p in sorted(path.rglob("*")) if p.is_file())
+            files = {str(p.relative_to(path)): digest for p, digest in found.items()}
         return digest_of({name: digest for name, digest in files.items() if name != "metrics.jsonl"})
     if path.is_file():
         return file_digest(path)
@@ -303,6 +305,15 @@ def file_digest(path) -> str:
         with open(path, "rb") as file:
             _digests[key] = hashlib.file_digest(file, "sha256").hexdigest()
     return _digests[key]
+
+
+def file_digests(paths) -> dict:
+    """`file_digest` of every path; several at a time, since hashing gigabytes is as long as reading them."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    paths = list(paths)
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        return dict(zip(paths, pool.map(file_digest, paths)))
 
 
 def digest_of(value) -> str:
