@@ -33,7 +33,8 @@ class Built:
 
 @dataclass(frozen=True)
 class _Row:
-    """One output tensor before its sources are looked at: names in the parts' models, its depth and slice."""
+    """One output tensor before its sources are looked at: names in the parts' models, its slice, and its depth: 0 for
+    the first layer and for what is in no layer (as in mergekit), 1 for the last layer."""
 
     name: str
     names: tuple[str, ...]
@@ -165,9 +166,8 @@ class _Builder:
         for name in self._names(first):
             place = layer_of(name)
             if place is None or place[0] != stack:
-                early = bool(directory.EARLY.search(name))
-                one = first if early else last
-                out.append(_Row(name, (name,) * len(one.parts), name if self.uses_base else None, 0.0 if early else 1.0, one))
+                one = first if directory.EARLY.search(name) else last
+                out.append(_Row(name, (name,) * len(one.parts), name if self.uses_base else None, 0.0, one))
         offset = 0
         for one in self.spec.slices:
             out += self._layered(one, stack, offset)
@@ -185,10 +185,8 @@ class _Builder:
             counts[place[0]] = max(counts.get(place[0], 0), place[1] + 1)
         out = []
         for name in names:
-            place = layer_of(name)
-            if place is None:
-                depth = 0.0 if directory.EARLY.search(name) else 1.0
-            else:
+            place, depth = layer_of(name), 0.0
+            if place is not None:
                 depth = place[1] / (counts[place[0]] - 1) if counts[place[0]] > 1 else 1.0
             out.append(_Row(name, (name,) * len(one.parts), name if self.uses_base else None, depth, one))
         return out
@@ -279,15 +277,15 @@ class _Builder:
                 raise BadModel(f"tensor {name} ({one.dtype}) differs between {first} and {model}; only equal integers can be merged")
 
     def _parameters(self, row: _Row) -> Parameters:
-        def value(levels, name, default):
-            found = lookup(levels, name, row.name, row.depth)
+        def value(levels, name, default, tensor):
+            found = lookup(levels, name, tensor, row.depth)
             if found is None and default is ...:
                 raise Usage(f"{self.method.name} needs {name}" + ("" if levels == [] else f" (for tensor {row.name})"))
             return default if found is None else _of_kind(name, found, default)
 
-        own = tuple({name: value([part.settings, row.slice.settings, self.spec.settings], name, default)
-                     for name, default in self.method.own.items()} for part in row.slice.parts)
-        shared = {name: value([row.slice.settings, self.spec.settings], name, default)
+        own = tuple({name: value([part.settings, row.slice.settings, self.spec.settings], name, default, tensor)
+                     for name, default in self.method.own.items()} for part, tensor in zip(row.slice.parts, row.names))
+        shared = {name: value([row.slice.settings, self.spec.settings], name, default, row.name)
                   for name, default in self.method.shared.items()}
         out = Parameters(own, shared)
         try:

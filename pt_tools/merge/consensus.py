@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from pt_tools.merge.magnitude import Counts, guess, to_deltas
-from pt_tools.merge.method import Block, Method
+from pt_tools.merge.magnitude import to_deltas
+from pt_tools.merge.method import Block, Method, Parameters
+from pt_tools.merge.select import LOOKS, Counts, guess
 
 STEP = 257  # one entry of so many guesses the threshold
 
@@ -23,7 +24,7 @@ class Sce(Method):
     base = "required"
     models = (2, None)
     shared = {"select_topk": 1.0}
-    passes = 8
+    passes = LOOKS + 1
     buffers = 3
 
     def check(self, parameters):
@@ -46,7 +47,7 @@ class Sce(Method):
         bits = self._variance(block).view(np.int32)
         if number == 0:
             return np.count_nonzero(bits), bits[::STEP].copy()
-        return stats[-1].look(bits, block)
+        return stats[-1].look(bits, block.scratch[0])
 
     def fold(self, number, state, partial):
         if isinstance(partial, np.ndarray):

@@ -212,8 +212,8 @@ class Karcher(Span):
     """The mean on the sphere, equal weights: m ← exp_m(mean log_m(u_i)) until the step is below `tol`.
 
     log_m(u) = θ/sin θ · (u − cos θ · m), exp_m(v) = cos‖v‖ · m + sin‖v‖ · v/‖v‖; the result is m · mean ‖x_i‖. It
-    starts at the normalised mean of the directions, or at the first direction where they cancel. Zero vectors are left
-    out of both means; the antipode of m has no direction to go to and pulls nowhere.
+    starts at the normalised mean of the directions, or at the first direction where they cancel. Zero vectors have no
+    direction, but count in the mean length; the antipode of m has no direction to go to and pulls nowhere.
     """
 
     name = "karcher"
@@ -239,7 +239,7 @@ class Karcher(Span):
             mean, length = step(cosine, share, mean)
             if length < parameters.shared["tol"]:
                 break
-        return mean * inverse(norms) * (share @ norms)
+        return mean * inverse(norms) * norms.mean()
 
 
 def step(cosine: np.ndarray, share: np.ndarray, mean: np.ndarray) -> tuple[np.ndarray, float]:
@@ -256,10 +256,12 @@ def step(cosine: np.ndarray, share: np.ndarray, mean: np.ndarray) -> tuple[np.nd
 
 
 class ModelStock(Span):
-    """t · mean(x_i) + (1−t) · b with t = N c/(1 + (N−1) c), c the mean cosine between the N differences from the base.
+    """t · mean(x_i) + (1−t) · b with t = N c/(1 + (N−1) c), c the mean cosine between the N differences from the base
+    (arXiv:2403.19522, eq. 6 and its case of N models).
 
-    t below zero (differences that point apart) is held at 0: the base. A model equal to the base has cosine 0 with all
-    others. `filter_wise` takes c of every row (last axis) instead of the whole tensor.
+    Differences that point apart (c < 0) make t negative, as the formula says; where its divisor is 0 the base is left.
+    A model equal to the base has cosine 0 with all others. `filter_wise` takes c of every row (last axis) instead of
+    the whole tensor.
     """
 
     name = "model_stock"
@@ -274,8 +276,10 @@ class ModelStock(Span):
     def coefficients(self, gram, parameters):
         size = gram.shape[-1]
         others = ~np.eye(size, dtype=bool)
-        mean = np.maximum(cosines(gram)[..., others].mean(-1), 0.0)
-        share = mean / (1 + (size - 1) * mean)  # N c/(1 + (N−1) c) of the mean: that over N of each
+        mean = cosines(gram)[..., others].mean(-1)
+        divisor = 1 + (size - 1) * mean
+        # N c/(1 + (N−1) c) of the mean: that over N of each
+        share = np.divide(mean, divisor, out=np.zeros_like(mean), where=np.abs(divisor) > 1e-6)
         return np.repeat(share[..., None], size, -1)
 
     def apply(self, block, parameters, stats):

@@ -1,4 +1,4 @@
-"""Task vectors with entries dropped: TIES by magnitude, DARE by chance, both with or without a vote on signs.
+"""Task vectors with entries dropped: TIES and breadcrumbs by magnitude, DARE by chance, with or without a vote on signs.
 
 Entries are dropped and signs compared on bit patterns: an arithmetic shift of a difference gives a mask of all ones.
 """
@@ -6,16 +6,15 @@ Entries are dropped and signs compared on bit patterns: an arithmetic shift of a
 from __future__ import annotations
 
 import hashlib
+import math
 
 import numpy as np
 
 from pt_tools.merge.method import Block, Method, Parameters
+from pt_tools.merge.select import LOOKS, MAGNITUDE, Counts, Search, guess, sample, sampled
 from pt_tools.merge.simple import add_weighted, fp32_sum
 
-MAGNITUDE = 0x7FFFFFFF  # all bits of an fp32 but the sign: patterns in the order of magnitudes
-LARGEST = 0x7FFFFFFF
-BINS = 1 << 16
-SAMPLE = 64  # one entry of so many, of one block in so many / 8, guesses the threshold
+CHANCES = 1 << 16  # random_bits gives 16 bits: probabilities are multiples of 1/CHANCES
 
 
 def to_deltas(block: Block) -> None:
@@ -80,196 +79,50 @@ def _elect(block: Block, weights: np.ndarray, divisor: np.ndarray | None) -> Non
         divisor[np.abs(divisor) < 1e-8] = 1
 
 
-class Ties(Method):
-    """Trim, elect, merge (arXiv:2306.01708, algorithm 1), tensor by tensor as everybody does, the paper globally.
+class Thinned(Method):
+    """b + λ Σ w_i d'_i, the d'_i being differences from the base with entries dropped, perhaps after a vote on signs.
 
-    Of each x_i - b exactly k = ⌊density · n⌋ entries stay, the largest magnitudes; of equal ones at the threshold the
-    first in index order. The threshold is exact: an interval around a sample's quantile is counted, then narrowed by
-    histograms of the fp32 bit patterns until one value is left.
-    """
-
-    name = "ties"
-    base = "required"
-    own = {"weight": 1.0, "density": 1.0}
-    shared = {"lambda": 1.0, "normalize": True}
-    passes = 7
-    buffers = 3
-
-    def check(self, parameters: Parameters) -> None:
-        if not all(0 < one["density"] <= 1 for one in parameters.own):
-            raise ValueError("density must be above 0 and at most 1")
-
-    def select(self, number: int, count: int, parameters: Parameters, stats: list) -> range:
-        if number == 0:
-            return range(0, count, SAMPLE // 8) if min(one["density"] for one in parameters.own) < 1 else range(0)
-        return range(count) if any(search.open for search in stats[-1]) else range(0)
-
-    def observe(self, number: int, block: Block, parameters: Parameters, stats: list) -> list:
-        out = []
-        for i, model in enumerate(block.models):
-            if number and not stats[-1][i].open:
-                out.append(None)
-                continue
-            np.subtract(model, block.base, out=model)
-            bits = model.view(np.int32)
-            np.bitwise_and(bits, MAGNITUDE, out=bits)
-            # An odd step would be cheaper to defend against periodic data; sampling only guesses, so any will do.
-            out.append(bits[::SAMPLE // 8 + 1].copy() if number == 0 else stats[-1][i].look(bits, block))
-        return out
-
-    def fold(self, number: int, state, partial: list) -> list:
-        state = state or [[] if number == 0 else Counts() for _ in partial]
-        for one, part in zip(state, partial):
-            if part is not None:
-                one.append(part)
-        return state
-
-    def finish(self, number: int, state, shape: tuple[int, ...], parameters: Parameters, stats: list) -> list:
-        if state is None:
-            return stats[-1] if stats else [Search(0, 0, 0)] * len(parameters.own)
-        if number == 0:
-            count = int(np.prod(shape))
-            return [guess(np.concatenate(samples), int(one["density"] * count) % count, count)
-                    for samples, one in zip(state, parameters.own)]
-        return [search.narrowed(counts) if search.open else search for search, counts in zip(stats[-1], state)]
-
-    def apply(self, block: Block, parameters: Parameters, stats: list) -> None:
-        to_deltas(block)
-        for i, model in enumerate(block.models):
-            if parameters.own[i]["density"] < 1:
-                stats[-1][i].trim(model, block, block.scratch[0])
-            if block.kept is not None:
-                dense = parameters.own[i]["density"] >= 1
-                block.kept.append(len(model) if dense else int(np.count_nonzero(model)))
-        combine(block, parameters, vote=True)
-
-
-class Counts:
-    """What a pass found of one model: entries above the interval, entries in each bin, entries inside by block."""
-
-    def __init__(self):
-        self.above, self.bins, self.inside = 0, None, []
-
-    def append(self, part) -> None:
-        above, bins, inside = part
-        self.above += above
-        self.inside.append(inside)
-        self.bins = np.zeros(BINS, np.int64) if self.bins is None else self.bins
-        if bins is not None:
-            self.bins += np.bincount(bins, minlength=BINS)
-
-
-class Search:
-    """The k-th largest magnitude of one model, known to lie between two bit patterns, both included, or guessed so.
-
-    When it is `open` no more, `low` is the threshold, `wanted` says how many entries equal to it stay, `inside` how
-    many there are in each block (None if all of them stay).
-    """
-
-    def __init__(self, low: int, high: int, keep: int):
-        self.low, self.high, self.keep = low, high, keep
-        self.open, self.wanted, self.before, self.inside = keep > 0, 0, None, None
-
-    @property
-    def shift(self) -> int:
-        return max(0, (self.high - self.low).bit_length() - 16)
-
-    def look(self, bits: np.ndarray, block: Block):
-        above = int(np.count_nonzero(bits > self.high))
-        inside = int(np.count_nonzero(bits >= self.low)) - above
-        if self.low == self.high or not inside:
-            return above, None, inside
-        found = bits[(bits >= self.low) & (bits <= self.high)]
-        found -= np.int32(self.low)
-        found >>= self.shift
-        return above, found.astype(np.uint16), inside
-
-    def narrowed(self, counts: Counts) -> Search:
-        inside = sum(counts.inside)
-        if self.keep <= counts.above:
-            return Search(self.high + 1, LARGEST, self.keep)
-        if self.keep > counts.above + inside:
-            return Search(0, self.low - 1, self.keep)
-        if self.low == self.high:
-            return self._closed(self.low, counts.above, inside, counts.inside)
-        above = counts.above + np.cumsum(counts.bins[::-1])[::-1] - counts.bins  # entries above each bin
-        place = int(np.flatnonzero(above < self.keep)[0])
-        low = self.low + (place << self.shift)
-        if not self.shift and above[place] + counts.bins[place] == self.keep:
-            return self._closed(low, int(above[place]), int(counts.bins[place]), None)
-        return Search(low, min(self.high, low + (1 << self.shift) - 1), self.keep)
-
-    def _closed(self, value: int, above: int, equal: int, by_block) -> Search:
-        out = Search(value, value, self.keep)
-        out.open, out.wanted = False, self.keep - above
-        if out.wanted < equal:
-            out.inside = by_block
-            out.before = np.concatenate([[0], np.cumsum(by_block)])
-        return out
-
-    def trim(self, model: np.ndarray, block: Block, work: np.ndarray) -> None:
-        """0 for the entries that do not stay."""
-        bits, work = model.view(np.int32), work.view(np.int32)
-        if not self.keep:
-            model[:] = 0
-            return
-        np.bitwise_and(bits, MAGNITUDE, out=work)
-        stay, equal = self._share(block)
-        if 0 < stay < equal:  # one block in the tensor: the rest of the equal ones are made 0 by hand
-            model[np.flatnonzero(work == self.low)[stay:]] = 0
-        np.subtract(self.low - (stay > 0), work, out=work)
-        np.right_shift(work, 31, out=work)
-        np.bitwise_and(bits, work, out=bits)
-
-    def _share(self, block: Block) -> tuple[int, int]:
-        """How many of this block's entries equal to the threshold stay, of how many; (1, 1) for all of them."""
-        if self.before is None:
-            return 1, 1
-        from pt_tools.merge.engine import BLOCK
-
-        number = block.start // BLOCK
-        return int(np.clip(self.wanted - self.before[number], 0, self.inside[number])), self.inside[number]
-
-
-def guess(sample: np.ndarray, keep: int, count: int) -> Search:
-    """Nothing to look for if all or none stay. Otherwise an interval that should hold the keep-th largest of `count` entries:
-    four deviations about a sample's quantile."""
-    sample.sort()
-    share = 1 - keep / count
-    spread = 4 * np.sqrt(share * (1 - share) / len(sample)) + 2 / len(sample)
-    low, high = np.clip(((share - spread) * len(sample), (share + spread) * len(sample)), 0, len(sample) - 1).astype(int)
-    return Search(int(sample[low]), int(sample[high]), keep)
-
-
-class Dare(Method):
-    """b + λ Σ w_i d'_i, d' = (x - b) with each entry kept with probability `density` (arXiv:2311.03099, eq. 3-4).
-
-    Whether an entry stays is decided by 16 random bits, so the probability is density rounded to a multiple of 2⁻¹⁶.
-    `rescale`: what stays is divided by that probability (inverse, the paper's), multiplied by ‖d‖₁/‖d'‖₁ of the tensor
-    (l1), or left (none). The bits depend on seed, tensor name, model and block, and on nothing else.
+    `rescale` none leaves what stays, l1 multiplies it by ‖d‖₁/‖d'‖₁ of the tensor (one more pass); inverse is for
+    methods that drop by chance.
     """
 
     base = "required"
-    own = {"weight": 1.0, "density": 1.0}
-    shared = {"lambda": 1.0, "normalize": False, "rescale": "inverse"}
-    passes = 1
-    random = True
     buffers = 3
     vote = False
+    rescales = ("l1", "none")
 
     def check(self, parameters: Parameters) -> None:
-        if not all(2**-16 <= one["density"] <= 1 for one in parameters.own):
-            raise ValueError("density must be above 0 (at least 1/65536) and at most 1")
-        if parameters.shared["rescale"] not in ("inverse", "l1", "none"):
-            raise ValueError("rescale must be inverse, l1 or none")
+        if parameters.shared["rescale"] not in self.rescales:
+            raise ValueError(f"rescale must be {', '.join(self.rescales[:-1])} or {self.rescales[-1]}")
+
+    def looks(self, parameters: Parameters) -> int:
+        """Passes that `look` needs before anything can be dropped."""
+        return 0
+
+    def look(self, number: int, block: Block, parameters: Parameters, stats: list):
+        """What pass `number` finds in a block whose models are differences."""
+        raise NotImplementedError
+
+    def thin(self, block: Block, parameters: Parameters, stats: list) -> None:
+        """Drop entries of the differences in place."""
+        raise NotImplementedError
+
+    def factor(self, i: int, parameters: Parameters, stats: list) -> float:
+        """What the entries that stay are multiplied by."""
+        if parameters.shared["rescale"] != "l1":
+            return 1.0
+        before, after = stats[-1][:, i]
+        return before / after if after else 1.0
 
     def passes_for(self, parameters: Parameters) -> int:
-        return int(parameters.shared["rescale"] == "l1")
+        return self.looks(parameters) + (parameters.shared["rescale"] == "l1")
 
-    def observe(self, number: int, block: Block, parameters: Parameters, stats: list) -> np.ndarray:
+    def observe(self, number: int, block: Block, parameters: Parameters, stats: list):
         to_deltas(block)
+        if number < self.looks(parameters):
+            return self.look(number, block, parameters, stats)
         before = [_size(model, block.scratch[0]) for model in block.models]
-        self._drop(block, parameters)
+        self.thin(block, parameters, stats)
         return np.array([before, [_size(model, block.scratch[0]) for model in block.models]])
 
     def fold(self, number: int, state, partial: np.ndarray) -> np.ndarray:
@@ -277,24 +130,162 @@ class Dare(Method):
 
     def apply(self, block: Block, parameters: Parameters, stats: list) -> None:
         to_deltas(block)
-        self._drop(block, parameters)
+        self.thin(block, parameters, stats)
         for i, model in enumerate(block.models):
-            factor = self._factor(i, parameters, stats)
+            factor = self.factor(i, parameters, stats)
             if factor != 1:
                 np.multiply(model, np.float32(factor), out=model)
         combine(block, parameters, self.vote)
 
-    def _factor(self, i: int, parameters: Parameters, stats: list) -> float:
-        rescale = parameters.shared["rescale"]
-        if rescale == "l1":
-            return stats[0][0, i] / stats[0][1, i] if stats[0][1, i] else 1.0
-        return 2**16 / _limit(parameters.own[i]["density"]) if rescale == "inverse" else 1.0
 
-    def _drop(self, block: Block, parameters: Parameters) -> None:
+class Trimmed(Thinned):
+    """Entries dropped by exact magnitude: for every model one or more searches, found by counting passes."""
+
+    def check(self, parameters: Parameters) -> None:
+        super().check(parameters)
+        if not all(0 < one["density"] <= 1 for one in parameters.own):
+            raise ValueError("density must be above 0 and at most 1")
+
+    def ranks(self, one: dict, count: int) -> list[int]:
+        """The numbers of largest entries that are searched for in one model's `count`."""
+        raise NotImplementedError
+
+    def looks(self, parameters: Parameters) -> int:
+        return LOOKS if any(one["density"] < 1 for one in parameters.own) else 0
+
+    def select(self, number: int, count: int, parameters: Parameters, stats: list) -> range:
+        if number == 0 and self.looks(parameters):
+            return sampled(count)
+        if number < self.looks(parameters) and not any(search.open for searches in stats[-1] for search in searches):
+            return range(0)
+        return range(count)
+
+    def look(self, number: int, block: Block, parameters: Parameters, stats: list) -> list:
+        out = []
+        for i, model in enumerate(block.models):
+            bits = model.view(np.int32)
+            np.bitwise_and(bits, MAGNITUDE, out=bits)
+            out.append(sample(bits) if number == 0 else
+                       [search.look(bits, block.scratch[0]) if search.open else None for search in stats[-1][i]])
+        return out
+
+    def fold(self, number: int, state, partial):
+        if isinstance(partial, np.ndarray):
+            return super().fold(number, state, partial)
+        if number == 0:
+            return [[*before, part] for before, part in zip(state or [[]] * len(partial), partial)]
+        state = state or [[Counts() for _ in parts] for parts in partial]
+        for counts, parts in zip(state, partial):
+            for one, part in zip(counts, parts):
+                if part is not None:
+                    one.append(part)
+        return state
+
+    def finish(self, number: int, state, shape: tuple[int, ...], parameters: Parameters, stats: list):
+        """For every model its searches; after the last pass the sums for `rescale`."""
+        if number >= self.looks(parameters):
+            return state
+        if number == 0:
+            count = math.prod(shape)
+            return [[guess(np.concatenate(samples), rank, count) for rank in self.ranks(one, count)]
+                    for samples, one in zip(state, parameters.own)]
+        if state is None:
+            return stats[-1]
+        return [[search.narrowed(counts) if search.open else search for search, counts in zip(searches, found)]
+                for searches, found in zip(stats[-1], state)]
+
+    def thin(self, block: Block, parameters: Parameters, stats: list) -> None:
+        looks = self.looks(parameters)
+        for i, model in enumerate(block.models):
+            if parameters.own[i]["density"] < 1:
+                self.drop(model, block, stats[looks - 1][i])
+            if block.kept is not None:
+                block.kept.append(int(np.count_nonzero(model)) if parameters.own[i]["density"] < 1 else len(model))
+
+    def drop(self, model: np.ndarray, block: Block, searches: list[Search]) -> None:
+        """Make 0 what does not stay."""
+        searches[0].trim(model, block, block.scratch[0])
+
+
+class Ties(Trimmed):
+    """Trim, elect, merge (arXiv:2306.01708, algorithm 1), tensor by tensor as everybody does, the paper globally.
+
+    Of each x_i - b exactly k = max(1, ⌊density · n⌋) entries stay, the largest magnitudes; of equal ones at the
+    threshold the first in index order. The threshold is exact (see `select`).
+    """
+
+    name = "ties"
+    own = {"weight": 1.0, "density": 1.0}
+    shared = {"lambda": 1.0, "normalize": True, "rescale": "none"}
+    vote = True
+
+    def ranks(self, one: dict, count: int) -> list[int]:
+        return [max(1, int(one["density"] * count))]
+
+
+class Breadcrumbs(Trimmed):
+    """b + λ Σ w_i d'_i; of each d_i = x_i − b the largest and the smallest magnitudes are dropped (arXiv:2312.06795).
+
+    ⌊gamma · n⌋ outliers go, then exactly ⌊density · n⌋ entries stay and the rest goes; fewer outliers where both do not
+    fit. Of equal magnitudes the first in index order counts as the larger, as in TIES.
+    """
+
+    name = "breadcrumbs"
+    own = {"weight": 1.0, "density": 1.0, "gamma": 0.01}
+    shared = {"lambda": 1.0, "normalize": False, "rescale": "none"}
+
+    def check(self, parameters: Parameters) -> None:
+        super().check(parameters)
+        if not all(0 <= one["gamma"] < 1 for one in parameters.own):
+            raise ValueError("gamma must be at least 0 and below 1")
+
+    def ranks(self, one: dict, count: int) -> list[int]:
+        stay = int(one["density"] * count)
+        outliers = min(int(one["gamma"] * count), count - stay)
+        return [stay + outliers, outliers]
+
+    def drop(self, model: np.ndarray, block: Block, searches: list[Search]) -> None:
+        work, large = block.scratch[:2]
+        np.copyto(large, model)
+        searches[1].trim(large, block, work)
+        searches[0].trim(model, block, work)
+        np.subtract(model, large, out=model)
+
+
+class BreadcrumbsTies(Breadcrumbs):
+    """Breadcrumbs' thinned differences, then the vote on signs of TIES (arXiv:2306.01708)."""
+
+    name = "breadcrumbs_ties"
+    vote = True
+
+
+class Dare(Thinned):
+    """b + λ Σ w_i d'_i, d' = (x - b) with each entry kept with probability `density` (arXiv:2311.03099, eq. 3-4).
+
+    Whether an entry stays is decided by 16 random bits, so the probability is density rounded to a multiple of 2⁻¹⁶.
+    `rescale`: what stays is divided by that probability (inverse, the paper's), multiplied by ‖d‖₁/‖d'‖₁ of the tensor
+    (l1), or left (none). The bits depend on seed, tensor name, model and block, and on nothing else.
+    """
+
+    own = {"weight": 1.0, "density": 1.0}
+    shared = {"lambda": 1.0, "normalize": False, "rescale": "inverse"}
+    random = True
+    rescales = ("inverse", "l1", "none")
+
+    def check(self, parameters: Parameters) -> None:
+        super().check(parameters)
+        if not all(1 / CHANCES <= one["density"] <= 1 for one in parameters.own):
+            raise ValueError("density must be above 0 (at least 1/65536) and at most 1")
+
+    def factor(self, i: int, parameters: Parameters, stats: list) -> float:
+        if parameters.shared["rescale"] == "inverse":
+            return CHANCES / round(parameters.own[i]["density"] * CHANCES)
+        return super().factor(i, parameters, stats)
+
+    def thin(self, block: Block, parameters: Parameters, stats: list) -> None:
         for i, (model, one) in enumerate(zip(block.models, parameters.own)):
-            limit, count = _limit(one["density"]), len(model)
-            kept = count
-            if limit < 2**16:
+            limit, kept = round(one["density"] * CHANCES), len(model)
+            if limit < CHANCES:
                 keep = random_bits(block, i) < limit
                 np.copyto(block.scratch[0], keep)
                 np.multiply(model, block.scratch[0], out=model)
@@ -313,10 +304,6 @@ class DareTies(Dare):
 
     name = "dare_ties"
     vote = True
-
-
-def _limit(density: float) -> int:
-    return round(density * 2**16)
 
 
 def _size(array: np.ndarray, work: np.ndarray) -> float:

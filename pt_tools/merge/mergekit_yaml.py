@@ -11,7 +11,9 @@ TOP = {"merge_method", "models", "slices", "base_model", "parameters", "dtype", 
        "tokenizer", "chat_template", "name"}
 DTYPES = {"float32", "bfloat16", "float16"}
 WITHOUT_EFFECT = {"int8_mask"}  # saves memory there, changes nothing
-RESCALE = {True: "l1", False: "none"}  # mergekit rescales DARE's and DELLA's deltas by the measured L1 ratio
+DROPPING_NOTHING = {"task_arithmetic": {"density", "rescale"}}  # mergekit takes them and does nothing with them
+RESCALE = {True: "l1", False: "none"}  # mergekit rescales differences by the measured L1 ratio …
+RESCALED = {"dare_linear", "dare_ties", "della", "della_linear"}  # … and these unless told otherwise
 
 
 class _Mapping(dict):
@@ -71,9 +73,13 @@ class _Reader:
             self.refuse("merge_method is missing")
         if ("models" in top) == ("slices" in top):
             self.refuse("exactly one of models and slices must be given")
+        self.idle = WITHOUT_EFFECT | DROPPING_NOTHING.get(top["merge_method"], set())
         tokenizer, pad = self.tokenizer(top)
+        settings = self.settings(top)
+        if top["merge_method"] in RESCALED:
+            settings["rescale"] = (*settings.get("rescale", ()), ("", "l1"))
         return Spec(top["merge_method"], self.slices(top), self.model(top, "base_model") if top.get("base_model") else None,
-                    self.settings(top), self.dtype(top), tokenizer, pad, self.word(top, "chat_template"))
+                    settings, self.dtype(top), tokenizer, pad, self.word(top, "chat_template"))
 
     def slices(self, top) -> tuple[Slice, ...]:
         if "models" in top:
@@ -141,9 +147,10 @@ class _Reader:
             return {}
         if not isinstance(table, dict):
             self.refuse("parameters is not a mapping", mapping, "parameters")
-        return {str(name): self.setting(name, value, table) for name, value in table.items() if name not in WITHOUT_EFFECT}
+        return {str(name): self.setting(name, value, table) for name, value in table.items() if name not in self.idle}
 
     def setting(self, name, value, table) -> tuple:
+        value = [value] if isinstance(value, dict) else value
         if not (isinstance(value, list) and any(isinstance(one, dict) for one in value)):
             return (("", self.value(name, value, table)),)
         out = []

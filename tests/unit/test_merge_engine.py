@@ -38,7 +38,7 @@ def models(path, count=3, dtype=torch.bfloat16, noise=0.02):
 
 
 def plan_of(checkpoints, method, own, shared, dtype="BF16", base=True, **more):
-    parameters = Parameters(tuple(own), shared)
+    parameters = Parameters(tuple({**method.own, **one} for one in own), {**method.shared, **shared})
     method.check(parameters)
     last = checkpoints[-1]
     items = [Item(name, dtype, t.shape, tuple(Source(c.tensors[name]) for c in checkpoints[:len(own)]),
@@ -65,9 +65,9 @@ def election(deltas, weights):
 
 
 def trimmed(delta, density):
-    """The k largest magnitudes; a stable sort puts equal ones in index order."""
+    """The k largest magnitudes, one at least; a stable sort puts equal ones in index order."""
     flat = delta.flatten()
-    keep = torch.sort(flat.abs(), descending=True, stable=True).indices[:int(density * flat.numel())]
+    keep = torch.sort(flat.abs(), descending=True, stable=True).indices[:max(1, int(density * flat.numel()))]
     out = torch.zeros_like(flat)
     out[keep] = flat[keep]
     return out.view(delta.shape)
@@ -78,7 +78,8 @@ def test_linear_is_the_weighted_mean_rounded_once(tmp_path):
     w = torch.tensor([0.3, 0.9])
     out = merged(tmp_path, plan_of(checkpoints, Linear(), [{"weight": 0.3}, {"weight": 0.9}], {"normalize": True}, base=False))
     for name, got in out.items():
-        want = (w[0] * tensors[0][name].float() + w[1] * tensors[1][name].float()) / (w[0] + w[1])
+        first, second = (t[name].float() for t in tensors[:2])
+        want = ((w[0] * first).double() + w[1].double() * second.double()).float() / (w[0] + w[1])  # fused multiply-add
         assert torch.equal(got, want.bfloat16()), name
     assert out.keys() == SHAPES.keys()
 
@@ -241,7 +242,7 @@ from pt_tools.merge.tensors import Checkpoint
 writer.SYNC_BYTES, engine.BLOCK = 1 << 14, 1 << 12
 path = Path({path!r})
 a, b, base = (Checkpoint(path / f"m{{i}}.safetensors").tensors for i in range(3))
-parameters = Parameters(({{"weight": 0.5, "density": 0.3}},) * 2, {{"lambda": 1.0, "normalize": True}})
+parameters = Parameters(({{"weight": 0.5, "density": 0.3}},) * 2, magnitude.Ties.shared)
 items = [Item(n, "BF16", t.shape, (Source(t), Source(b[n])), Source(base[n]), parameters, magnitude.Ties())
          for n, t in a.items()]
 print("ready", flush=True)

@@ -5,7 +5,8 @@ import pytest
 from merge_harness import parameters, run
 
 from pt_tools.merge.consensus import Sce
-from pt_tools.merge.sparse import Breadcrumbs, BreadcrumbsTies, Della, DellaLinear
+from pt_tools.merge.magnitude import Breadcrumbs, BreadcrumbsTies
+from pt_tools.merge.sparse import Della, DellaLinear
 
 SHAPES = [(7,), (1, 1), (33, 65), (130, 257), (5, 12, 31)]
 
