@@ -246,6 +246,13 @@ def test_all_references_of_mbpp(data):
     assert wrong == []
 
 
+def test_without_their_set_up_two_references_of_mbpp_fail(data):
+    rows = [row for _, row in mbpp(data) if row["test_setup_code"]]
+    verifiers = [{"name": "code", "tests": row["test_list"]} for row in rows]
+    assert [row["task_id"] for row in rows] == [367, 927]
+    assert [reward({"verifier": verifier}, row["code"]) for verifier, row in zip(verifiers, rows)] == [0, 0]
+
+
 @pytest.mark.slow
 def test_no_reference_passes_the_tests_of_the_next_task(data):
     rows = list(mbpp(data))
