@@ -10,7 +10,7 @@ import shutil
 from pathlib import Path
 
 from pt_tools.errors import BadModel, Usage
-from pt_tools.files import to_json
+from pt_tools.files import read_json, to_json
 from pt_tools.merge import lora
 from pt_tools.merge.plan import Source
 from pt_tools.merge.spec import Ref
@@ -159,11 +159,12 @@ def _tokens(model: Model, ids):
 
 def check_special(donor: Model, rows: int | None) -> None:
     """BadModel for a special token id that has no row in the output."""
+    generation = read_json(donor.path / "generation_config.json") or {}
     for key in SPECIAL:
-        ids = donor.special(key)
-        for one in ids if isinstance(ids, list) else [ids]:
-            if isinstance(one, int) and rows is not None and one >= rows:
-                raise BadModel(f"{key} {one} has no row: the output's embedding has {rows}", str(donor))
+        for ids in (donor.special(key), generation.get(key)):
+            for one in ids if isinstance(ids, list) else [ids]:
+                if isinstance(one, int) and rows is not None and one >= rows:
+                    raise BadModel(f"{key} {one} has no row: the output's embedding has {rows}", str(donor))
 
 
 def edited(config: dict, donor: Model, *, dtype: str | None, rows: int | None, layers: list[int] | None, tied: bool) -> dict:
@@ -181,9 +182,9 @@ def edited(config: dict, donor: Model, *, dtype: str | None, rows: int | None, l
                     part[key] = words[dtype]
     if rows is not None:
         text["vocab_size"] = rows
-        for key in SPECIAL:
-            if donor.special(key) is not None:
-                (text if key in text else out)[key] = donor.special(key)
+    for key in SPECIAL:
+        if donor.special(key) is not None:
+            (text if key in text else out)[key] = donor.special(key)
     if layers is not None:
         text["num_hidden_layers"] = len(layers)
         for key, value in text.items():
