@@ -7,7 +7,7 @@ tokenisation. Prompts are longer than completions and completions have a long ta
 their defaults, except bf16 off and gradient checkpointing off (on, its default, it only costs time here). pt-rlvr
 leaves groups of equal rewards out of the update, which TRL computes. The verifiers have scripts of their own
 (verify_*.py); math, constraints and code read real data (--data), and constraints measures its peer only where lm-eval is
-at hand: --oracle SITE-PACKAGES --nltk-data DIR. Writes bench/results.json; entries of other
+at hand: --oracle SITE-PACKAGES --nltk-data DIR; so does merge: --mergekit MERGEKIT-YAML. Writes bench/results.json; entries of other
 parts stay.
 """
 
@@ -31,7 +31,7 @@ PARTS = {
     "sample": ("pt-sample: 16 prompts x 8 completions", "transformers generate", "s/1000 tokens"),
     "help": ("--help of the slowest command", "trl sft --help", "CPU s"),
 }
-SCRIPTS = ("math", "constraints", "code")  # verify_PART.py, each with both sides in one process
+SCRIPTS = {"math": "verify_math.py", "constraints": "verify_constraints.py", "code": "verify_code.py", "merge": "merge.py"}
 PACKAGES = ("torch", "transformers", "trl", "accelerate")
 
 
@@ -77,8 +77,9 @@ def script(part, args):
     """The entries that a part's own script prints, a JSON line each."""
     more = {"math": [args.data], "constraints": [args.data, *(
         word for name in ("oracle", "nltk_data") if getattr(args, name)
-        for word in (f"--{name.replace('_', '-')}", getattr(args, name)))], "code": []}[part]
-    argv = [sys.executable, HERE / f"verify_{part}.py", *more]
+        for word in (f"--{name.replace('_', '-')}", getattr(args, name)))],
+            "merge": ["--mergekit", args.mergekit] if args.mergekit else []}.get(part, [])
+    argv = [sys.executable, HERE / SCRIPTS[part], *more]
     done = subprocess.run([str(word) for word in argv], stdout=subprocess.PIPE, text=True, cwd=ROOT,
                           env={**os.environ, "OMP_NUM_THREADS": str(args.threads)})
     if done.returncode:
@@ -101,6 +102,7 @@ def main():
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("PT_DATA") or ROOT.parent / "shared" / "data"))
     parser.add_argument("--oracle", help="site-packages with lm_eval, langdetect and nltk")
+    parser.add_argument("--mergekit", help="mergekit-yaml of another environment; without it merges are compared with plain I/O")
     parser.add_argument("--nltk-data", help="directory with tokenizers/punkt_tab")
     args = parser.parse_args()
     known = [*PARTS, *SCRIPTS]

@@ -1,8 +1,15 @@
 #!/usr/bin/env python3
-"""Time pt-merge's engine beside mergekit and beside plain read + write: wall, CPU seconds, peak anonymous memory.
+"""Time pt-merge beside mergekit and beside plain read + write: seconds, CPU seconds, peak anonymous memory.
 
-    merge.py make DIR [--layers 24]        synthetic Llama checkpoints base/, a/, b/ (bf16, 4 shards; 24 layers: 440 M)
-    merge.py run DIR [--mergekit PATH]     every method, one line of JSON each; PATH is another environment's mergekit-yaml
+    merge.py [--dir DIR] [--mergekit MERGEKIT-YAML] [--methods …] [--threads 1 2] [--layers 24]
+
+Two fine-tunes and a base, synthetic Llama of 440 M parameters at 24 layers in bf16, 4 shards, are made in DIR (kept there;
+else in a temporary directory) and are in the page cache. Both sides are whole commands in processes of their own, from
+the start of Python to the exit. pt-merge hashes what it reads and writes, and what it wrote is on the disk when it ends.
+The floor reads the same bytes, writes as many, hashes what it wrote and syncs it, with no arithmetic.
+
+One JSON line an entry on stdout: name, ours, peer, peer_name, ratio (peer / ours), unit. Without mergekit only the
+floor is the peer.
 """
 
 import argparse
@@ -13,19 +20,20 @@ import resource
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
 
-METHODS = {
-    "floor": (False, {}, {}), "linear": (False, {"weight": 0.5}, {"normalize": True}), "slerp": (False, {}, {"t": 0.5}),
-    "dare_ties": (True, {"weight": 0.5, "density": 0.5}, {"lambda": 1.0, "normalize": False, "rescale": "inverse"}),
-    "ties": (True, {"weight": 0.5, "density": 0.5}, {"lambda": 1.0, "normalize": True}),
-    "task_arithmetic": (True, {"weight": 0.5}, {"lambda": 1.0, "normalize": False}),
+BIN = Path(sys.executable).parent
+METHODS = {  # name: whether there is a base, parameters of each model, of the merge
+    "linear": (False, {"weight": 0.5}, {}), "slerp": (False, {}, {"t": 0.5}),
+    "dare_ties": (True, {"weight": 0.5, "density": 0.5}, {}), "ties": (True, {"weight": 0.5, "density": 0.5}, {}),
+    "task_arithmetic": (True, {"weight": 0.5}, {}),
 }
 
 
-def shapes(layers: int, hidden=1024, middle=4096, vocabulary=32000):
+def shapes(layers: int, hidden: int, middle: int, vocabulary: int):
     yield "model.embed_tokens.weight", (vocabulary, hidden)
     for layer in range(layers):
         at = f"model.layers.{layer}."
@@ -38,7 +46,8 @@ def shapes(layers: int, hidden=1024, middle=4096, vocabulary=32000):
     yield "model.norm.weight", (hidden,)
 
 
-def make(path: Path, layers: int) -> None:
+def make(path: Path, layers: int, hidden=1024, middle=4096, vocabulary=32000) -> None:
+    """base/, a/ and b/ in `path`."""
     import numpy as np
 
     from pt_tools.merge import numbers, writer
@@ -46,8 +55,11 @@ def make(path: Path, layers: int) -> None:
     from pt_tools.merge.plan import Item
     from pt_tools.merge.simple import Copy
 
-    items = [Item(name, "BF16", shape, (), None, Parameters(), Copy()) for name, shape in shapes(layers)]
+    items = [Item(name, "BF16", shape, (), None, Parameters(), Copy()) for name, shape in shapes(layers, hidden, middle, vocabulary)]
     total = sum(map(writer.size_of, items))
+    config = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": hidden,
+              "intermediate_size": middle, "num_hidden_layers": layers, "num_attention_heads": hidden // 64,
+              "num_key_value_heads": hidden // 64, "vocab_size": vocabulary, "tie_word_embeddings": True, "torch_dtype": "bfloat16"}
     for number, name in enumerate(("base", "a", "b")):
         files = writer.Writer(items, total // 4 + (40 << 20), {"format": "pt"}, name, path / "scratch")
         for index, item in enumerate(items):
@@ -61,40 +73,21 @@ def make(path: Path, layers: int) -> None:
             files.advance(index, 1, 2 * n)
         files.publish(path / name)
         files.close()
-        config = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 1024,
-                  "intermediate_size": 4096, "num_hidden_layers": layers, "num_attention_heads": 16,
-                  "num_key_value_heads": 16, "vocab_size": 32000, "tie_word_embeddings": True, "torch_dtype": "bfloat16"}
         (path / name / "config.json").write_text(json.dumps(config))
     shutil.rmtree(path / "scratch")
 
 
-def ours(method: str, path: Path, out: Path, threads: int) -> None:
-    """The child: one merge, hashed and synced."""
-    base, own, shared = METHODS[method]
-    if method == "floor":
-        return floor(path, out)
-    from pt_tools.merge import engine, magnitude, simple, sphere
-    from pt_tools.merge.method import Parameters
-    from pt_tools.merge.plan import Item, Plan, Source
-    from pt_tools.merge.tensors import Checkpoint
-
-    known = {kind.name: kind for kind in (simple.Linear, simple.TaskArithmetic, sphere.Slerp, magnitude.Ties, magnitude.DareTies)}
-    a, b, root = (Checkpoint(path / name).tensors for name in ("a", "b", "base"))
-    one, parameters = known[method](), Parameters((own, own), shared)
-    items = [Item(n, "BF16", t.shape, (Source(t), Source(b[n])), Source(root[n]) if base else None, parameters, one)
-             for n, t in a.items()]
-    engine.run(Plan(items), out, out.with_name("scratch"), threads=threads)
-
-
-def floor(path: Path, out: Path) -> None:
-    """Read both inputs, write one, sync and hash it."""
+def floor(path: Path, out: Path, base: bool) -> None:
+    """Read every input, write one, sync and hash it."""
     out.mkdir()
     buffer = memoryview(bytearray(1 << 20))
     for file in sorted((path / "a").glob("*.safetensors")):
-        with open(file, "rb", 0) as a, open(path / "b" / file.name, "rb", 0) as b, open(out / file.name, "wb", 0) as to:
-            while n := a.readinto(buffer):
-                b.readinto(buffer)
+        others = [open(path / name / file.name, "rb", 0) for name in ("b", "base")[:1 + base]]
+        with open(file, "rb", 0) as first, open(out / file.name, "wb", 0) as to:
+            while n := first.readinto(buffer):
                 to.write(buffer[:n])
+                for other in others:
+                    other.readinto(buffer)
             os.fsync(to.fileno())
         with open(out / file.name, "rb") as done:
             hashlib.file_digest(done, "sha256")
@@ -102,68 +95,104 @@ def floor(path: Path, out: Path) -> None:
 
 def yaml(method: str, path: Path) -> str:
     base, own, shared = METHODS[method]
-    config = {"merge_method": method, "dtype": "bfloat16", "parameters": {k: v for k, v in shared.items() if k != "rescale"},
+    config = {"merge_method": method, "dtype": "bfloat16", "parameters": shared,
               "models": [{"model": str(path / name), "parameters": own} for name in "ab"]}
-    if base:
-        config["base_model"] = str(path / "base")
-    if method == "slerp":
-        config["base_model"] = str(path / "a")
+    if base or method == "slerp":
+        config["base_model"] = str(path / ("base" if base else "a"))
     return json.dumps(config)
 
 
-def measured(command: list[str]) -> dict:
-    """Run it; wall and CPU seconds, and the largest sum of anonymous pages seen (every 10 ms)."""
-    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+def flags(method: str, path: Path) -> list[str]:
+    base, own, shared = METHODS[method]
+    words = [method, *(str(path / name) for name in (("base",) if base else ()) + ("a", "b"))]
+    return words + [word for name, value in {**own, **shared}.items() for word in (f"--{name}", str(value))]
+
+
+def measured(command: list, out: Path) -> dict:
+    """Run it with `out` gone: wall and CPU seconds, and the largest sum of anonymous pages seen, in MB."""
+    for left in (out, out.with_name(out.name + ".run")):
+        shutil.rmtree(left, ignore_errors=True)
+    os.sync()  # what an earlier run left to be written is not this one's
+    before, began, peak = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic(), 0
+    process = subprocess.Popen(list(map(str, command)), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
                                env={**os.environ, "OMP_NUM_THREADS": "1"})
-    peak = 0
 
     def watch():
         nonlocal peak
         while process.poll() is None:
             try:
                 text = Path(f"/proc/{process.pid}/status").read_text()
-                peak = max(peak, *(int(line.split()[1]) for line in text.splitlines() if line.startswith("RssAnon")), 0)
             except OSError:
                 return
-            time.sleep(0.01)
+            peak = max([peak, *(int(line.split()[1]) for line in text.splitlines() if line.startswith("RssAnon"))])
+            time.sleep(0.005)
 
     watcher = threading.Thread(target=watch)
     watcher.start()
     error = process.stderr.read().decode()
     process.wait()
+    wall = time.monotonic() - began
     watcher.join()
     if process.returncode:
-        sys.exit(error)
+        sys.exit(f"bench: {command} failed\n{error}")
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return {"wall_s": round(time.monotonic() - began, 2), "cpu_s": round(cpu, 2), "peak_anon_mb": peak // 1000}
+    return {"s": round(wall, 2), "CPU s": round(cpu, 2), "MB anonymous": round(peak * 1024 / 1e6, 1)}
+
+
+def say(name: str, ours: dict, peer: dict, peer_name: str, units=("s", "CPU s", "MB anonymous")) -> None:
+    for unit in units:
+        entry = {"name": name if unit == "s" else f"{name}, {unit}", "ours": ours[unit], "peer": peer[unit],
+                 "peer_name": peer_name, "ratio": round(peer[unit] / max(ours[unit], 1e-9), 2), "unit": unit}
+        print(json.dumps(entry), flush=True)
+
+
+def large(args, path: Path) -> None:
+    if not (path / "b" / "config.json").exists():
+        make(path, args.layers)
+    out, floors = path / "out", {}
+    for base in (False, True):
+        floors[base] = measured([sys.executable, __file__, "--floor", str(int(base)), "--dir", path], out)
+    for method in args.methods:
+        runs = {n: measured([BIN / "pt-merge", *flags(method, path), "-o", out, "--threads", n, "-q"], out) for n in args.threads}
+        (path / "merge.yml").write_text(yaml(method, path))
+        peer = args.mergekit and measured([args.mergekit, path / "merge.yml", out, "--no-copy-tokenizer", "--no-write-model-card"], out)
+        for n, ours in runs.items():
+            name = f"pt-merge {method}, {n} thread{'s' * (n > 1)}"
+            say(f"{name}: floor", ours, floors[METHODS[method][0]], "read + write + sync + hash", ("s", "CPU s"))
+            if peer:
+                say(name, ours, peer, "mergekit")
+    for left in (out, path / "merge.yml"):
+        shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
+
+
+def small(args, path: Path) -> None:
+    """What a start costs: --help, and a merge of models of a few kilobytes."""
+    make(path / "tiny", 2, 64, 128, 500)
+    (path / "tiny.yml").write_text(yaml("linear", path / "tiny"))
+    pairs = {"pt-merge --help": ([BIN / "pt-merge", "--help"], [args.mergekit, "--help"]),
+             "pt-merge linear, tiny models": ([BIN / "pt-merge", *flags("linear", path / "tiny"), "-o", path / "out", "-q"],
+                                              [args.mergekit, path / "tiny.yml", path / "out", "--no-copy-tokenizer",
+                                               "--no-write-model-card"])}
+    for name, (ours, peer) in pairs.items():
+        best = min((measured(ours, path / "out") for _ in range(3)), key=lambda one: one["s"])
+        say(name, best, measured(peer, path / "out") if args.mergekit else best, "mergekit" if args.mergekit else "itself", ("s", "CPU s"))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["make", "run", "one"])
-    parser.add_argument("dir", type=Path)
+    parser.add_argument("--dir", type=Path)
     parser.add_argument("--layers", type=int, default=24)
-    parser.add_argument("--methods", nargs="+", default=list(METHODS))
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--mergekit")
+    parser.add_argument("--mergekit", default=shutil.which("mergekit-yaml"))
+    parser.add_argument("--floor", type=int, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.what == "make":
-        return make(args.dir, args.layers)
-    out = args.dir / "out"
-    if args.what == "one":
-        return ours(args.methods[0], args.dir, out, args.threads[0])
-    for method in args.methods:
-        runs = {f"pt-tools, {n}": [sys.executable, __file__, "one", str(args.dir), "--methods", method, "--threads", str(n)]
-                for n in (args.threads if method != "floor" else [1])}
-        if args.mergekit and method != "floor":
-            (args.dir / "merge.yml").write_text(yaml(method, args.dir))
-            runs["mergekit"] = [args.mergekit, str(args.dir / "merge.yml"), str(out), "--no-copy-tokenizer"]
-        for who, command in runs.items():
-            for left in (out, args.dir / "scratch"):
-                shutil.rmtree(left, ignore_errors=True)
-            print(json.dumps({"method": method, "who": who, **measured(command)}), flush=True)
+    if args.floor is not None:
+        return floor(args.dir, args.dir / "out", bool(args.floor))
+    with tempfile.TemporaryDirectory(prefix="pt-bench-") as work:
+        small(args, Path(work))
+        large(args, args.dir or Path(work))
 
 
 if __name__ == "__main__":
