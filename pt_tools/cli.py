@@ -105,7 +105,7 @@ def command(name, config, *, reads, writes, examples, cls=Command):
 def _parameter(field):
     meta, kind = field.metadata, options.kind(field)
     if field.name == "files":
-        return click.Argument(["files"], nargs=-1, required=False, metavar="[FILE]...")
+        return click.Argument(["files"], nargs=-1, required=False, metavar=meta["metavar"] or "[FILE]...")
     if meta["argument"]:
         many = meta["multiple"]
         return click.Argument([field.name], nargs=-1 if many else 1, required=False,

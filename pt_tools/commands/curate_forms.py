@@ -247,9 +247,8 @@ def stats(cfg, job):
 
 def _stats(records, out, cfg):
     """The Stats of a block."""
-    from pt_tools.curate import lengths, texts
+    from pt_tools.curate import faults, lengths, texts
     from pt_tools.curate import stats as counting
-    from pt_tools.rewards import language
 
     part, counter = counting.Stats(), lengths.of(cfg)
     for rec in record.checked(records):
@@ -258,7 +257,7 @@ def _stats(records, out, cfg):
         except ValueError as reason:
             records.reject(str(reason), rec)
             continue
-        part.add(rec, tokens, (language.detect("\n".join(texts.texts(rec, "all"))) or "none") if cfg.languages else None)
+        part.add(rec, tokens, (faults.spoken("\n".join(texts.texts(rec, "all"))) or "none") if cfg.languages else None)
         records.rows.add("out")
     return part
 

@@ -21,6 +21,7 @@ from __future__ import annotations
 import functools
 import re
 import unicodedata
+from collections import Counter
 
 from pt_tools.rewards import common, language
 
@@ -85,6 +86,11 @@ def count(text, code):
         long.append(words) if len(words) >= MIN_SENTENCE else short.extend(words)
     told_apart = family[0] in _SHARED
     return sum(_in_language(words, scripts, code, told_apart) for words in (*long, short)), total
+
+
+def script_words(text):
+    """How many words of each script the prose of a text has, as a Counter; Han and kana are one script."""
+    return Counter("HAN" if script == "KANA" else script for _, script in _words(prose(text)))
 
 
 def _in_language(words, scripts, code, told_apart):
