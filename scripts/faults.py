@@ -2,6 +2,7 @@
 
     recipe    kill -9 at random moments of `make tulu3`, the same line again until it finishes, tensors compared
     kill      kill -9 at random moments of pt-sft, pt-dpo, pt-rlvr and pt-sample, run again, bytes compared
+    merge     kill -9 at random moments of pt-merge (ties, three models of 0.3 GB), run again, bytes compared
     signals   TERM, USR1, USR2 and INT at random moments: 75 (or true SIGINT), never 0; run again, bytes compared
 
 Writes faults/results.json: {"name", "cases", "failures", "upper_bound"}, the bound being the 95 % Clopper-Pearson upper
@@ -19,6 +20,9 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+
+from pt_tools import outdir
+from pt_tools.errors import BadModel
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
@@ -92,6 +96,8 @@ class Stage:
             return f"exit {code} after signal {number} at {delay:.2f} s"
         if code == 0 and not out.exists():
             return "exit 0 without an output"
+        if out.is_dir():
+            outdir.verify(out)  # what there is, is whole
         again = self.start(out)
         _, err = again.communicate()
         if again.returncode != 0:
@@ -124,12 +130,21 @@ def stages(work: Path) -> list[Stage]:
                                    "--threads", "1"], work)]
 
 
-def trial(name: str, numbers: list, cases: int, rng: random.Random) -> list[dict]:
+def merges(work: Path) -> list[Stage]:
+    """A merge of models that are large enough for it to be stopped between two points from which it can go on."""
+    sys.path.insert(0, str(ROOT / "scripts/bench"))
+    import merge
+
+    merge.make(work, layers=8)
+    return [Stage("merge", ["pt-merge", "ties", "base", "a", "b", "-w", "0.5", "0.5", "--density", "0.5", "--threads", "2"], work)]
+
+
+def trial(name: str, numbers: list, cases: int, rng: random.Random, make=stages) -> list[dict]:
     import tempfile
 
     results = []
     with tempfile.TemporaryDirectory(prefix="pt-faults-") as scratch:
-        for stage in stages(Path(scratch)):
+        for stage in make(Path(scratch)):
             wanted, seconds = stage.whole("timed")
             failures, tried, case = [], 0, 0
             while tried < cases:
@@ -138,6 +153,9 @@ def trial(name: str, numbers: list, cases: int, rng: random.Random) -> list[dict
                     fault = stage.broken(rng.choice(numbers), rng.uniform(0.1, seconds), case, wanted)
                 except TooLate:
                     continue
+                except BadModel as error:
+                    fault = f"a broken output: {error}"
+                shutil.rmtree(stage.work / f"{stage.name}.{case}", ignore_errors=True)
                 tried += 1
                 failures += [fault] if fault else []
                 print(f"{name} {stage.name} {tried}/{cases} {fault or 'ok'}", file=sys.stderr, flush=True)
@@ -192,6 +210,7 @@ def main():
     rng = random.Random(args.seed)
     run = {"recipe": lambda: recipe(args.cases, rng, args.make),
            "kill": lambda: trial("kill", [signal.SIGKILL], args.cases, rng),
+           "merge": lambda: trial("kill", [signal.SIGKILL], args.cases, rng, merges),
            "signals": lambda: trial("signals", [signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT], args.cases, rng)}
     results = [row for part in args.parts for row in run[part]()]
     FAULTS.mkdir(exist_ok=True)

@@ -27,10 +27,10 @@ class _Loader(yaml.SafeLoader):
 
 
 def _mapping(loader, node):
-    loader.flatten_mapping(node)
+    own = [key for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]  # << may bring keys that stand here too
     out = _Mapping(loader.construct_mapping(node, deep=True))
-    out.lines = {key.value: key.start_mark.line + 1 for key, _ in node.value}
-    if len(out.lines) != len(node.value):
+    out.lines = {loader.construct_object(key, deep=True): key.start_mark.line + 1 for key in own}
+    if len(out.lines) != len(own):
         raise yaml.constructor.ConstructorError(None, None, "a key stands twice", node.start_mark)
     return out
 

@@ -20,7 +20,7 @@ from pt_tools.errors import Exhausted
 from pt_tools.files import apply_umask, remove, sync, to_json, write_atomic
 from pt_tools.merge.numbers import SIZES
 
-SYNC_BYTES = 256 << 20  # so many bytes go to the disk together; a killed run loses no more
+SYNC_BYTES = 64 << 20  # so many bytes go to the disk together; a killed run loses no more
 
 
 @dataclass(frozen=True)
