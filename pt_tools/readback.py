@@ -9,6 +9,7 @@ from pt_tools import blocks, stop, stream
 from pt_tools.errors import BadData
 
 MOST_OPEN = 200  # files at once
+CHANGED = "has changed while it was read"
 
 
 class Files:
@@ -32,24 +33,37 @@ class Files:
             start += length
             yield file, columns, answer
 
+    def name(self, file: int) -> str:
+        """What messages call a file."""
+        return self._records.name_of(self._records.files[file])
+
     def read(self, file: int, start: int, length: int) -> dict:
         """The row at a place. BadData if the file is no longer what it was."""
         import orjson
 
-        stop.check()
-        path = self._records.files[file]
-        if file not in self._open:
-            if len(self._open) >= MOST_OPEN:
-                self._open.pop(next(iter(self._open))).close()
-            self._open[file] = open(path, "rb", buffering=0)
-        line = os.pread(self._open[file].fileno(), length, start)
         try:
-            row = orjson.loads(line.removeprefix(stream.BOM))
+            row = orjson.loads(self.bytes(file, start, length).removeprefix(stream.BOM))
             if isinstance(row, dict):
                 return row
         except ValueError:
             pass
-        raise BadData("has changed while it was read", self._records.name_of(path))
+        raise BadData(CHANGED, self.name(file))
+
+    def bytes(self, file: int, start: int, length: int) -> bytes:
+        """The bytes at a place. BadData if the file ends before."""
+        stop.check()
+        if file not in self._open:
+            if len(self._open) >= MOST_OPEN:
+                self._open.pop(next(iter(self._open))).close()
+            self._open[file] = open(self._records.files[file], "rb", buffering=0)
+        data = os.pread(self._open[file].fileno(), length, start)
+        if len(data) < length:
+            raise BadData(CHANGED, self.name(file))
+        return data
+
+    def name(self, file: int) -> str:
+        """What messages call a file."""
+        return self._records.name_of(self._records.files[file])
 
     def close(self):
         for file in self._open.values():

@@ -16,7 +16,7 @@ from pt_tools.curate.words import prompt_key, words
 
 
 def test_words_and_prompt_keys():
-    assert words("Don't_stop: ÉTÉ 3.14, 東京!") == ["don", "t", "stop", "été", "3", "14", "東京"]
+    assert words("Don't_stop: ÉTÉ 3.14, 東京!") == ["don", "t", "stop", "été", "3", "14", "東", "京"]
     assert prompt_key(["What is 2+2?"]) == prompt_key(["what  IS 2 + 2"]) == ("what is 2 + 2",)
     assert len({prompt_key([f"What is 47{op}38?"]) for op in "+-*/^"}) == 5
     assert prompt_key(["a well-known man"]) == prompt_key(["A well known man."])

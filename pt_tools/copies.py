@@ -1,0 +1,249 @@
+"""pt-curate dedup at work: rows are indexed by keys, those that share one are read again, and of copies one stays."""
+
+import bisect
+import contextlib
+import math
+import os
+from array import array
+from collections import Counter
+from dataclasses import dataclass
+from hashlib import blake2b
+
+from pt_tools import blocks, record, stop, stream
+from pt_tools.curate import compared
+
+COPIED = 2**22  # bytes at once
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What is compared, and which copy stays; as the options of pt-curate dedup say.
+
+    `threshold` is None where only exact copies are looked for. `prefer`: sources, the best first.
+    """
+
+    on: str = "all"
+    threshold: float | None = None
+    keep: str = "first"
+    score: str = "reward"
+    prefer: tuple = ()
+
+
+class Index:
+    """Where every row is, and what decides which copy stays: 16 to 26 bytes a row."""
+
+    TYPES = {"starts": "Q", "lengths": "I", "lines": "I", "ranks": "H", "measures": "d", "ids": "Q"}
+
+    def __init__(self, files):
+        self.files, self._ends = files, []  # number of rows up to the end of every file
+        self.columns = {name: array(code) for name, code in self.TYPES.items()}
+        self.starts, self.lengths, self.lines, self.ranks, self.measures, self.ids = self.columns.values()
+        self.odd = set()  # rows whose line cannot be passed on as it is
+
+    def __len__(self):
+        return len(self.starts)
+
+    def add(self, file: int, columns: dict, odd=()) -> None:
+        """Further rows; `odd` are numbers of rows among these."""
+        self.odd.update(map(len(self).__add__, odd))
+        for name, values in columns.items():
+            self.columns[name].extend(values)
+        self._ends += [self._ends[-1] if self._ends else 0] * (file + 1 - len(self._ends))
+        self._ends[file] = len(self)
+
+    def file(self, row: int) -> int:
+        return bisect.bisect_right(self._ends, row)
+
+    def ends(self) -> list[int]:
+        """How many rows there are up to the end of every file."""
+        return self._ends
+
+    def where(self, row: int) -> tuple[str, int]:
+        """The name of its file, and the number of its line."""
+        return self.files.name(self.file(row)), self.lines[row]
+
+    def read(self, row: int) -> dict:
+        return self.files.read(self.file(row), self.starts[row], self.lengths[row])
+
+    def best(self, cluster: list[int]) -> int:
+        """The row that stays of a cluster: of the best source, of the highest measure, the first."""
+        return min(cluster, key=lambda row: (self.ranks[row] if self.ranks else 0,
+                                             -self.measures[row] if self.measures else 0, row))
+
+
+def index(job, files, rules: Rules, finder, jobs: int, ids: bool = False) -> Index:
+    """Index the rows of all inputs; the keys that `finder.of(texts)` makes of a block go to `finder.add`.
+
+    With `ids` there is a column of hashes of the ids, which every row must have.
+    """
+    found = Index(files)
+    for file, columns, odd, keys in blocks.each(job, _index, rules, finder.text, finder.of, ids, jobs=jobs):
+        found.add(file, columns, odd)
+        finder.add(keys)
+    return found
+
+
+def _index(records, out, rules, text, of, with_ids):
+    """(number of the file, columns of its rows, odd rows, keys) of a block."""
+    texts, odd, ids, ranking = [], [], [], _Ranking(rules)
+    starts, lengths, lines = [], [], []
+    for rec in record.checked(records):
+        said = text(rec, rules.on)
+        try:
+            if with_ids:
+                ids.append(_id_number(rec))
+            ranking.add(rec, said)
+        except ValueError as reason:
+            records.reject(str(reason), rec)
+            continue
+        start, length = records.span
+        line = records.line
+        if line is None or len(line) == length or not line.endswith(b"}"):
+            odd.append(len(texts))
+        starts.append(start)
+        lengths.append(length)
+        lines.append(records.number)
+        texts.append(said)
+    columns = zip(Index.TYPES.items(), (map(records.block.start.__add__, starts), lengths, lines, ranking.ranks,
+                                        ranking.measures, ids))
+    return records.block.file, {name: array(code, values) for (name, code), values in columns}, odd, of(texts)
+
+
+def _id_number(rec):
+    if "id" not in rec:
+        raise ValueError("no id, by which another command could find the row; pt-curate convert gives ids")
+    return id_number(rec["id"])
+
+
+def id_number(id: str) -> int:
+    """64 bits of its hash."""
+    return int.from_bytes(blake2b(id.encode(), digest_size=8).digest(), "little")
+
+
+class _Ranking:
+    """What decides between copies: a number for the source, the smaller the better, and one for the row, the larger."""
+
+    def __init__(self, rules):
+        self._rules = rules
+        self._rank_of = {source: rank for rank, source in enumerate(rules.prefer)}
+        self.ranks, self.measures = [], []
+        if not self._rank_of and rules.keep == "first":
+            self.add = lambda rec, said: None
+
+    def add(self, rec, said):
+        """ValueError if the score is no number."""
+        if self._rules.keep == "longest":
+            self.measures.append(len(said) if isinstance(said, str) else sum(map(len, said)))
+        elif self._rules.keep == "best":
+            self.measures.append(_score(rec, self._rules.score))
+        if self._rank_of:
+            self.ranks.append(self._rank_of.get(rec.get("source"), len(self._rank_of)))
+
+
+def _score(rec, name):
+    """The number under a dotted name; of a record with scored completions the best reward; -inf where there is none."""
+    value = rec
+    for key in name.split("."):
+        value = value.get(key) if isinstance(value, dict) else None
+    if value is None and name == "reward":
+        value = max((c["reward"] for c in rec.get("completions") or () if c.get("reward") is not None), default=None)
+    if value is None:
+        return -math.inf
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ValueError(f"{name} is not a number")
+    return value
+
+
+# --- what goes out ------------------------------------------------------------------------------------------------
+
+
+def write(job, index: Index, found, mark: bool) -> dict[int, int]:
+    """Write the rows that stay, byte for byte as they were, or all rows with `cluster` in those that have copies.
+
+    Returns the row that stays for every other one of its cluster.
+    """
+    kept_for = kept(index, found)
+    marks = {row: cluster[0] for cluster in found.clusters for row in cluster} if mark else {}
+    apart = index.odd | marks.keys() | (set() if mark else kept_for.keys())
+    for start, end in _runs(index, apart):
+        if start not in apart:
+            _copy(job, index, start, end)
+        elif start in marks:
+            job.out.write({**index.read(start), "cluster": found.labels[marks[start]][0]})
+        elif mark or start not in kept_for:
+            job.out.write(index.read(start))
+    if not mark:
+        job.rows.add("dropped", len(kept_for), "copy of another row")
+    say(job, found, kept_for)
+    return kept_for
+
+
+def kept(index: Index, found) -> dict[int, int]:
+    """The row that stays for every other one of its cluster."""
+    out = {}
+    for cluster in found.clusters:
+        best = index.best(cluster)
+        out.update((row, best) for row in cluster if row != best)
+    return out
+
+
+def _runs(index, apart):
+    """(first row, end) of runs of rows whose lines follow on each other; every row of `apart` is a run."""
+    first, end = 0, None  # of the run, and the byte behind it
+    borders = set(index.ends())
+    for row, (start, length) in enumerate(zip(index.starts, index.lengths)):
+        if start != end or row in apart or row in borders:
+            if row > first:
+                yield first, row
+            first = row
+        end = start + length if row not in apart else None
+    if len(index) > first:
+        yield first, len(index)
+
+
+def _copy(job, index, first, end):
+    stop.check()
+    start, behind = index.starts[first], index.starts[end - 1] + index.lengths[end - 1]
+    for at in range(start, behind, COPIED):
+        job.out.write_lines(index.files.bytes(index.file(first), at, min(COPIED, behind - at)))
+    job.rows.add("out", end - first)
+
+
+def say(job, found, kept) -> None:
+    """Say how many copies there are, and of which sources are the rows that do not stay."""
+    sources = Counter(found.labels[row][1] for row in kept)
+    sizes = list(map(len, found.clusters))
+    job.final["copies"] = {"clusters": len(sizes), "rows": sum(sizes), "largest": max(sizes, default=0),
+                           "redundant": dict(sorted(sources.items()))}
+    if sizes:
+        job.say(f"{sum(sizes)} rows in {len(sizes)} clusters of copies, the largest of {max(sizes)}; redundant: "
+                + ", ".join(f"{source} {n}" for source, n in sources.most_common(10)))
+
+
+def losers(index: Index, found, kept: dict[int, int]):
+    """{id, cluster, kept} of every row that does not stay, in order.
+
+    Where several rows have its id, which `index.ids` tell, `file` and `line` too.
+    """
+    seen = Counter(index.ids)
+    for cluster in found.clusters:
+        for row in cluster:
+            if row in kept:
+                id = found.labels[row][0]
+                entry = {"id": id, "cluster": found.labels[cluster[0]][0], "kept": found.labels[kept[row]][0]}
+                name, line = index.where(row)
+                yield entry | ({"file": name, "line": line} if seen[id_number(id)] > 1 else {})
+
+
+def write_table(path: str, index: Index, found, kept: dict[int, int]) -> None:
+    """Write the losers to a file, whole or not at all."""
+    aside = f"{path}.{os.getpid()}.tmp"
+    try:
+        with stream.open_output(aside, path) as file:
+            out = stream.Writer(file)
+            for entry in losers(index, found, kept):
+                out.write(entry)
+        os.replace(aside, path)
+    finally:
+        with contextlib.suppress(OSError):
+            os.unlink(aside)
