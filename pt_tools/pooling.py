@@ -49,7 +49,7 @@ class Pooled:
 
     def _read(self, row):
         file, start, length, line = (int(self._columns[name][row]) for name in ("file", "start", "length", "line"))
-        self.where = f"{self._records.name_of(self._records.files[file])}:{line}"
+        self.where = f"{self._files.name(file)}:{line}"
         return record.ensure_id(self._files.read(file, start, length))
 
     def reject(self, reason: str, rec=None, where: str | None = None) -> None:

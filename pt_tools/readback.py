@@ -61,10 +61,6 @@ class Files:
             raise BadData(CHANGED, self.name(file))
         return data
 
-    def name(self, file: int) -> str:
-        """What messages call a file."""
-        return self._records.name_of(self._records.files[file])
-
     def close(self):
         for file in self._open.values():
             file.close()

@@ -44,6 +44,9 @@ FIELDS = {
     "rejected_ids": ("list of integers", "pt-curate pair", "token ids of rejected, with prompt_ids"),
     "reward": ("number", "pt-curate best", "reward of the completion taken into messages"),
     "pass_rate": ("number", "pt-curate best", "the share of its completions that passed"),
+    "gatt": ("object", "pt-curate gatt", "the instruction of a dialogue, first (its form in training), and turns (user turns "
+             "to come)"),
+    "synth": ("object", "pt-curate synth", "what a request is made of: template, persona, seed"),
     "rank": ("integer", "pt-curate best", "its place among the completions of its prompt, 1 is best"),
 }
 

@@ -97,6 +97,7 @@ def test_malformed_line_1501(pt, tmp_path, policy, name):
     """Exit 3, one line, file:1501: reason, and no output."""
     rows = GOOD[COMMANDS[name].reads.split()[-1]] if COMMANDS[name].reads in GOOD else ROW
     (tmp_path / "rows.jsonl").write_text((json.dumps(rows) + "\n") * 1500 + '{"id": \n')
+    make_by_hand(tmp_path)
     done = pt(*COMMANDS[name].name.split(), "rows.jsonl", *needed(COMMANDS[name], policy))
     assert done.returncode == 3, done.err
     lines = [line for line in done.err.splitlines() if line]
@@ -114,12 +115,23 @@ GOOD = {"messages": {"messages": [USER, ANSWER]}, "pairs": {"prompt": [USER], "c
 
 def needed(command, policy) -> list[str]:
     """The flags without which a command does not start."""
-    given = {"model": str(policy), "out": "out", "part": "a=1", "against": "rows.jsonl", "verify": None}
+    given = {"model": str(policy), "out": "out", "part": "a=1", "against": "rows.jsonl", "verify": None,
+             "instructions": "lists.jsonl", "template": "math.jinja"}
     fields = options.fields(command.config)
-    required = [n for n, f in fields.items() if f.metadata["required"]] + [n for n in ("verify",) if n in fields]
+    required = [n for n, f in fields.items() if f.metadata["required"]] + [n for n in ("verify", "instructions") if n in fields]
     if command.name == "pt-curate split":
         given["out"] = "out.{part}"
     return [word for n in required for word in ([options.flag(n)] + ([given[n]] if given[n] else []))]
+
+
+def make_by_hand(path) -> None:
+    """The files that a user writes: instructions for gatt, personas and templates for synth."""
+    lists = {"name": "Figure", "instruction": "Always act as {value}.", "values": ["Napoleon"]}
+    (path / "lists.jsonl").write_text(json.dumps(lists) + "\n")
+    (path / "personas.jsonl").write_text("".join(json.dumps({"persona": f"a baker of {i} loaves"}) + "\n" for i in range(60)))
+    for name, text in (("math", "A sum for {{ persona }}."), ("similar", "For {{ persona }}, like: {{ seed }}"),
+                       ("answer", "{{ completions[0].text }}")):
+        (path / f"{name}.jinja").write_text(text)
 
 
 def readme_lines() -> list[str]:
@@ -181,6 +193,9 @@ def examples_dir(tmp_path, world, policy) -> Path:
             path = tmp_path / (file if "." in file and file.endswith("json") else f"{file}.jsonl")
             path.write_text("".join(json.dumps(row) + "\n" for row in tables[table]))
     (tmp_path / "merge.yml").write_text("merge_method: linear\nmodels:\n- model: sft\n- model: dpo\nparameters: {weight: 0.5}\n")
+    make_by_hand(tmp_path)
+    asked = {"prompt": [{**USER, "content": "Act as Ann.\nHi?"}], "gatt": {"instruction": "Act as Ann.", "first": "Figure: Ann."}}
+    (tmp_path / "answered.jsonl").write_text(json.dumps({"id": "g", **asked, "completions": [COMPLETION]}) + "\n")
     (tmp_path / "gsm8k").mkdir()
     (tmp_path / "gsm8k" / "train.jsonl").write_text(json.dumps({"question": "2+3?", "answer": "2+3=5\n#### 5"}) + "\n")
     (tmp_path / "data").mkdir()

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from pt_tools.commands import curate
+from test_commands import make_by_hand
 
 VERBS = sorted(curate.main.verbs)
 
@@ -65,6 +66,11 @@ def here(tmp_path):
     jsonl(tmp_path / "ifeval.jsonl", [{"key": 1, "prompt": "No commas.", "kwargs": [{}],
                                        "instruction_id_list": ["punctuation:no_comma"]}])
     (tmp_path / "alpaca.json").write_text(json.dumps([{"instruction": "Hi", "input": "", "output": "Ho"}]))
+    jsonl(tmp_path / "chats.jsonl", chats(9))
+    jsonl(tmp_path / "prompts.jsonl", [{"prompt": f"What is {i}?"} for i in range(5)])
+    jsonl(tmp_path / "answered.jsonl", [{"prompt": [user("Act as Ann.\nHi?")], "completions": [{"text": "Ho."}],
+                                         "gatt": {"instruction": "Act as Ann.", "first": "Figure: Ann."}}])
+    make_by_hand(tmp_path)
     (tmp_path / "gsm8k").mkdir()
     jsonl(tmp_path / "gsm8k/train.jsonl", [{"question": "2+2?", "answer": "Four.\n#### 4"}])
     (tmp_path / "data").mkdir()
