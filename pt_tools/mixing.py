@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pt_tools import record, stream
-from pt_tools.curate import budget, mix, seeded
+from pt_tools.curate import budget, lengths, mix, seeded
 from pt_tools.curate.words import prompt_key
 from pt_tools.errors import BadData
 
@@ -27,6 +27,7 @@ class Rules:
     total: int | None
     in_tokens: bool
     tokenizer: str | None
+    chat_template: str | None
     bytes_per_token: float | None
     repeat: int
     caps: dict
@@ -138,15 +139,23 @@ def _key(seed, id, copy=0):
 
 def _index(records, out, rules):
     """(columns, sources) of a block; column `pool` has the number of the row's source."""
-    rows, groups, recs, sources = [], [], [], {}
+    rows, groups, tokens, sources = [], [], [], {}
+    counter = lengths.of(rules)
     for rec in record.checked(records):
+        record.ensure_id(rec)
+        try:
+            tokens += [_tokens(rec, counter, rules)] if rules.in_tokens else []
+        except ValueError as reason:
+            records.reject(str(reason), rec)
+            continue
         source = sources.setdefault(rec.get("source") or "none", len(sources))
-        rows.append((_key(rules.seed, record.ensure_id(rec)["id"]), *records.span, source))
+        rows.append((_key(rules.seed, rec["id"]), *records.span, source))
         groups.append([_group(rec, name) for name in rules.caps])
-        if rules.in_tokens:
-            recs.append(rec)
-    tokens = budget.count(recs, rules.tokenizer, rules.bytes_per_token) if recs else []
     return _columns(rules, rows, groups, tokens), list(sources)
+
+
+def _tokens(rec, counter, rules):
+    return counter.count(rec)["all"] if counter else budget.estimate(rec, rules.bytes_per_token)
 
 
 def _columns(rules, rows=(), groups=(), tokens=()):

@@ -93,15 +93,8 @@ def _shares(parts):
     return shares
 
 
-def _tokenizer(value):
-    """What of --tokenizer is in the run key: the file of the tokenizer itself, not a model's weights."""
-    import os
-
-    return None, os.path.join(value, "tokenizer.json") if os.path.isdir(value) else value
-
-
 @dataclass(frozen=True)
-class Mix(options.Input, options.Output, options.Parallel, options.Common):
+class Mix(options.Input, options.Output, options.Tokens, options.Parallel, options.Common):
     by: str = opt("file", "What the options below call NAME: a file, or a source, wherever its rows are.",
                   choices=("file", "source"))
     take: tuple = opt((), "Rows of a file or source: so many (500), or a share (0.5, 50%; above 1 rows repeat). "
@@ -114,9 +107,8 @@ class Mix(options.Input, options.Output, options.Parallel, options.Common):
     alpha: float | None = opt(None, "With a total: weights are times the size to this power; 1 is in proportion, 0 alike, "
                               "between them small ones gain (a temperature of 1/ALPHA).", least=0, most=10)
     repeat: int = opt(1, "With a total: take a row at most so many times where there are too few.", least=1)
-    tokenizer: str | None = opt(None, "Count the tokens of the texts with this tokenizer (tokenizer.json, or a directory "
-                                "that has it).", metavar="FILE|DIR", input=_tokenizer)
-    bytes_per_token: float | None = opt(None, "Estimate the tokens of the texts from their bytes instead.", above=0)
+    bytes_per_token: float | None = opt(None, "Estimate the tokens of the texts from their bytes instead of --tokenizer.",
+                                         above=0)
     cap: tuple = opt((), "At most so many rows of one source, cluster (as pt-curate dedup finds them) or prompt; without "
                      "KEY of one source.", metavar="[KEY=]N", multiple=True)
     seed: int = opt(0, SEED, least=0)
@@ -147,6 +139,8 @@ def mix(cfg, job):
 
 def _rules(cfg):
     """What the options say, checked before anything is read."""
+    from pt_tools.curate import lengths
+
     total = cfg.total or cfg.total_tokens
     if cfg.total and cfg.total_tokens:
         raise Usage("give --total or --total-tokens, not both")
@@ -155,17 +149,18 @@ def _rules(cfg):
     elif cfg.take:
         raise Usage("give --take, or a total (with --weight or --alpha)")
     if not cfg.total_tokens:
-        options.refuse_unused(cfg, ("tokenizer", "bytes_per_token"), "is of use only with --total-tokens")
+        options.refuse_unused(cfg, ("tokenizer", "chat_template", "bytes_per_token"), "is of use only with --total-tokens")
     elif (cfg.tokenizer is None) == (cfg.bytes_per_token is None):
         raise Usage("--total-tokens needs --tokenizer, or --bytes-per-token for an estimate")
+    lengths.check(cfg)
     take, weight = _amounts(cfg)
     pools = tuple(cfg.files) if cfg.by == "file" else None
     unknown = sorted((take.keys() | weight.keys()) - set(pools)) if pools else []
     if unknown:
         raise Usage(f"{unknown[0]} is not among the files to mix")
     return {"pools": pools, "take": take, "weight": weight, "total": total, "in_tokens": bool(cfg.total_tokens),
-            "tokenizer": _checked_tokenizer(cfg.tokenizer), "caps": _caps(cfg.cap),
-            **{name: getattr(cfg, name) for name in ("alpha", "bytes_per_token", "repeat", "seed")}}
+            "caps": _caps(cfg.cap), **{name: getattr(cfg, name) for name in (
+                "tokenizer", "chat_template", "alpha", "bytes_per_token", "repeat", "seed")}}
 
 
 def _amounts(cfg):
@@ -198,17 +193,3 @@ def _caps(values):
             raise Usage(f"--cap: {key} is given twice")
         caps[key] = int(number)
     return caps
-
-
-def _checked_tokenizer(value):
-    """The file of the tokenizer that --tokenizer names; Usage if it is none."""
-    from pt_tools.curate import budget
-
-    if value is None:
-        return None
-    _, path = _tokenizer(value)
-    try:
-        budget.load(path)
-    except ValueError as error:
-        raise Usage(f"--tokenizer: {error}") from None
-    return path

@@ -1,4 +1,4 @@
-"""How many tokens a record's texts have: counted by a tokenizer, or estimated from their bytes."""
+"""What a record costs in tokens where it is enough to estimate, and tokenizers without a model."""
 
 import functools
 import math
@@ -15,14 +15,9 @@ def texts(rec: dict) -> list[str]:
     return [turn["content"] for key, role in KEYS.items() if key in rec for turn in as_turns(rec[key], role)]
 
 
-def count(records: list[dict], tokenizer: str | None = None, bytes_per_token: float = 4.0) -> list[int]:
-    """Tokens of each record, at least 1: by a tokenizer.json, or bytes of UTF-8 through `bytes_per_token`, rounded up."""
-    found = [texts(rec) for rec in records]
-    if tokenizer is None:
-        return [max(1, math.ceil(sum(len(text.encode("utf-8", "replace")) for text in each) / bytes_per_token))
-                for each in found]
-    encoded = iter(load(tokenizer).encode_batch_fast([text for each in found for text in each], add_special_tokens=False))
-    return [max(1, sum(len(next(encoded).ids) for _ in each)) for each in found]
+def estimate(rec: dict, bytes_per_token: float) -> int:
+    """Tokens of a record's texts: bytes of UTF-8 through `bytes_per_token`, rounded up; at least 1."""
+    return max(1, math.ceil(sum(len(text.encode("utf-8", "replace")) for text in texts(rec)) / bytes_per_token))
 
 
 @functools.lru_cache(maxsize=1)

@@ -88,17 +88,11 @@ def test_rows_within_a_budget_of_tokens():
         mix.plan_tokens({"a": np.array([], int)}, {"a": 1}, 5)
 
 
-def test_tokens_of_a_record(world):
+def test_an_estimate_of_tokens(world):
     rec = {"id": "x", "prompt": "12345678", "chosen": [assistant("abcd")], "rejected": "é東", "source": "not counted"}
     assert budget.texts(rec) == ["12345678", "abcd", "é東"]
-    assert budget.count([rec, {"text": "abc"}, {"messages": [user("ab"), assistant("cd")]}], None, 4.0) == [5, 1, 1]
-    assert budget.count([rec], None, 2.5) == [math.ceil(17 / 2.5)]
-    path = str(world / "blank" / "tokenizer.json")
-    from tokenizers import Tokenizer
-
-    one = {"messages": [user("What is 12 plus 30?"), assistant("The answer is 42.")]}
-    wanted = sum(len(Tokenizer.from_file(path).encode(turn["content"], add_special_tokens=False).ids) for turn in one["messages"])
-    assert budget.count([rec, one], path)[1] == wanted > 4
+    assert budget.estimate(rec, 4.0) == 5 and budget.estimate(rec, 2.5) == math.ceil(17 / 2.5)
+    assert budget.estimate({"text": "abc"}, 4.0) == budget.estimate({"messages": [user("ab"), assistant("cd")]}, 4.0) == 1
     with pytest.raises(ValueError, match="no tokenizer"):
         budget.load(str(world / "sft.jsonl"))
 
@@ -251,8 +245,10 @@ def test_a_budget_of_tokens(tmp_path, pt, world):
             for i in range(300)]
     jsonl(tmp_path / "a.jsonl", pool)
     jsonl(tmp_path / "b.jsonl", [{**rec, "id": rec["id"] + "b", "source": "t"} for rec in pool])
-    tokenizer = str(world / "blank" / "tokenizer.json")
-    sizes = dict(zip((rec["id"] for rec in pool), budget.count(pool, tokenizer)))
+    from pt_tools import models, tokens
+
+    tokenizer, tok = str(world / "blank" / "tokenizer.json"), models.load_tokenizer(str(world / "blank"))
+    sizes = {rec["id"]: len(tokens.encode_chat(tok, rec["messages"]).input_ids) for rec in pool}  # as pt-sft encodes
     for jobs, flags in ((1, ("--tokenizer", tokenizer)), (2, ("--tokenizer", world / "blank"))):
         done = pt("pt-curate", "mix", "a.jsonl", "b.jsonl", "--total-tokens", "2000", "--weight", "a.jsonl=3", *flags, "-j", jobs,
                   "-o", f"{jobs}.jsonl", check=0)
@@ -350,7 +346,7 @@ def test_memory_a_row_is_bounded(tmp_path):
     """What the index keeps: 28 bytes a row, 8 more for tokens and for each cap; the rows themselves stay in the file."""
     path = jsonl(tmp_path / "a.jsonl", [{"id": f"r{i}", "text": "x" * 500} for i in range(3000)])
     rules = mixing.Rules(pools=(str(path),), take={}, weight={}, alpha=None, total=10, in_tokens=True, tokenizer=None,
-                         bytes_per_token=4.0, repeat=1, caps={"prompt": 1, "source": 9}, seed=0)
+                         chat_template=None, bytes_per_token=4.0, repeat=1, caps={"prompt": 1, "source": 9}, seed=0)
     job = Job(path)
     with readback.opened(job) as files:
         index = mixing._Index(rules, job, files, 1)
