@@ -250,10 +250,14 @@ class Writer:
 
     def copy(self, record: dict, reader: Reader) -> None:
         """Write the reader's last record as it was read, byte for byte."""
-        if reader.line is None:
+        self.copy_line(record, reader.line)
+
+    def copy_line(self, record: dict, line: bytes | None) -> None:
+        """The same for an earlier record; `line` is what the reader's `line` was then."""
+        if line is None:
             self.write(record)
             return
-        self._file.write(reader.line.rstrip() + b"\n")
+        self._file.write(line.rstrip() + b"\n")
         if self.rows is not None:
             self.rows.n["out"] += 1
 
