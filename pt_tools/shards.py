@@ -4,12 +4,11 @@ import os
 from dataclasses import asdict
 from types import SimpleNamespace
 
-import numpy as np
-
 from pt_tools import copies, finders, readback, stream
-from pt_tools.curate import bands, near
+from pt_tools.curate import bands, columns, near
 from pt_tools.errors import BadData, Usage
 
+SKETCH = "sketch"  # what such a file calls its settings
 COLUMNS = {"starts": "U64", "lengths": "U32", "lines": "U32", "ranks": "U16", "measures": "F64", "ids": "U64"}
 
 
@@ -20,20 +19,22 @@ def sketch(job, files, paths, rules: copies.Rules, jobs: int) -> None:
     sizes = [os.path.getsize(path) for path in paths]
     header = {"version": near.VERSION, "ngram": near.NGRAM, "bands": finder.banding.bands, "rows": finder.banding.rows,
               "rules": asdict(rules), "files": [list(entry) for entry in zip(map(os.path.abspath, paths), sizes, index.ends())]}
-    columns = {name: (COLUMNS[name], values) for name, values in index.columns.items() if len(values) == len(index)}
-    bands.write(job.out.write_lines, header, finder.keys, columns)
+    keys = finder.keys
+    made = {"keys": ("U64", [keys.count, len(index)], map(keys.column, range(keys.count)))}
+    made |= {name: (COLUMNS[name], [len(index)], [values]) for name, values in index.columns.items() if len(values) == len(index)}
+    columns.write(job.out.write_lines, SKETCH, header, made)
     job.rows.add("out", len(index))
 
 
 def cluster(job, paths, jobs: int) -> None:
     """Write the losers among the rows of all sketches."""
-    sketches = [bands.Sketch(path) for path in paths]
+    sketches = [columns.File(path, SKETCH) for path in paths]
     first = _settings(sketches[0])
     for one in sketches[1:]:
         if _settings(one) != first:
             raise Usage(f"{one.path} was not sketched as {sketches[0].path} was: other options, or another version")
     rules = copies.Rules(**{**first["rules"], "prefer": tuple(first["rules"]["prefer"])})
-    records = stream.Reader([_found(path, size, one) for one in sketches for path, size, _ in one.sketch["files"]])
+    records = stream.Reader([_found(path, size, one) for one in sketches for path, size, _ in one.settings["files"]])
     with readback.opened(SimpleNamespace(records=records, run=job.run)) as files:
         index = _index(files, sketches)
         found = finders.near_found(index, bands.Files(sketches), rules, jobs, job.run)
@@ -47,9 +48,9 @@ def cluster(job, paths, jobs: int) -> None:
 
 
 def _settings(one):
-    if one.sketch["version"] != near.VERSION:
-        raise BadData(f"keys of version {one.sketch['version']}, not {near.VERSION}; sketch it again", one.path)
-    return {name: value for name, value in one.sketch.items() if name != "files"}
+    if one.settings["version"] != near.VERSION:
+        raise BadData(f"keys of version {one.settings['version']}, not {near.VERSION}; sketch it again", one.path)
+    return {name: value for name, value in one.settings.items() if name != "files"}
 
 
 def _found(path, size, one):
@@ -66,10 +67,10 @@ def _found(path, size, one):
 def _index(files, sketches):
     index, file = copies.Index(files), 0
     for one in sketches:
-        columns = {name: one.read(name) for name in COLUMNS if one.has(name)}
+        read = {name: one.read(name) for name in COLUMNS if name in one}
         start = 0
-        for _, _, end in one.sketch["files"]:
-            index.add(file, {name: values[start:end].tolist() for name, values in columns.items()})
+        for _, _, end in one.settings["files"]:
+            index.add(file, {name: values[start:end].tolist() for name, values in read.items()})
             start, file = end, file + 1
     return index
 
