@@ -101,7 +101,7 @@ class NuSlerp(Span):
 
     `nuslerp_flatten` takes the tensor as one vector. Without it the vectors lie along the last axis or, with
     `nuslerp_row_wise`, across the other axes (that is what the name means in mergekit). There a tensor of more than
-    two axes counts as a matrix with the last axis as its columns; a vector has one row.
+    two axes counts as a matrix with the last axis as its columns; a vector is one vector either way.
     """
 
     name = "nuslerp"
@@ -139,7 +139,7 @@ class NuSlerp(Span):
         axis = self.along(parameters)
         if axis is None:
             return super().apply(block, parameters, stats)
-        vectors = matrices(block)
+        axis, vectors = 1 if len(block.shape) < 2 else axis, matrices(block)
         of_each = stats[0] if axis == 0 else self.coefficients(gram(vectors, 1), parameters)[:, None, :]
         combine(block, slice(None), vectors, np.moveaxis(of_each, -1, 0))
 

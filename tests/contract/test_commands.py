@@ -155,6 +155,14 @@ def run_line(line, cwd):
     assert done.returncode == 0, f"{line}\n{done.stderr}"
 
 
+def moved(path, step):
+    """Every weight a little larger: a model that differs from the one it was copied from."""
+    from safetensors.numpy import load_file, save_file
+
+    file = path / "model.safetensors"
+    save_file({name: value + value.dtype.type(step) for name, value in load_file(file).items()}, file, {"format": "pt"})
+
+
 def reward_model(policy, path):
     """The policy's body under a head of one output."""
     from transformers import AutoModelForSequenceClassification
@@ -167,8 +175,9 @@ def reward_model(policy, path):
 @pytest.fixture
 def examples_dir(tmp_path, world, policy) -> Path:
     """A directory with the file and model names that the examples use."""
-    for name in ("base", "sft", "dpo"):
+    for seed, name in enumerate(("base", "sft", "dpo")):
         shutil.copytree(policy, tmp_path / name)
+        moved(tmp_path / name, seed * 1e-3)
         outdir.seal(tmp_path / name)  # as if a command had made it: an example may build it anew
     shutil.copytree(policy, tmp_path / "teacher")
     for name in ("rm", "rm-h", "rm-s"):
