@@ -83,6 +83,8 @@ _NEXT_ROLES = {"system": ("user",), "user": ("assistant",), "assistant": ("user"
 
 def kind(rec: dict) -> str:
     """"preference", "unpaired", "prompt-completion", "messages", "prompt" or "text"; ValueError if none of them."""
+    if "messages" in rec and "chosen" not in rec and "completion" not in rec:
+        return "messages"  # the loop says the same; this is asked of every row several times
     for name, keys in KINDS.items():
         if all(map(rec.__contains__, keys)):
             return name

@@ -1,5 +1,6 @@
 """pt-curate split, mix: which records go where."""
 
+import contextlib
 from dataclasses import dataclass
 
 from pt_tools import options, record
@@ -27,8 +28,8 @@ def rates(values, option):
 class Split(options.Input, options.Parallel, options.Common):
     part: tuple = opt(REQUIRED, "A part and its share of the prompts.", metavar="NAME=SHARE", multiple=True)
     out: str = opt(REQUIRED, "Files to write, with {part} where the name goes.", short="-o", metavar="FILE", result=False)
-    by: str = opt("prompt", "What is never in two parts: a prompt; or a cluster of near copies, as pt-curate dedup finds "
-                  "them (a row without `cluster` goes by its prompt).", choices=("prompt", "cluster"))
+    by: str = opt("prompt", "What is never in two parts: a prompt; or a prompt and a cluster of near copies, as pt-curate "
+                  "dedup --mark finds them.", choices=("prompt", "cluster"))
     seed: int = opt(0, SEED, least=0)
 
 
@@ -40,8 +41,10 @@ def split(cfg, job):
     """Split records into parts that share no prompt.
 
     A record's part follows from a hash of its prompt (user turns, whatever their case, spacing and punctuation) and
-    the seed: the same prompt is always in the same part, in every file. With --by cluster near copies stay together
-    too. Shares that sum to less than 1 leave the rest out. Rows stream, and keep their order.
+    the seed: the same prompt is always in the same part, in every file. With --by cluster copies stay together too,
+    and whatever shares a prompt with one of them. Shares that sum to less than 1 leave the rest out. Rows stream, and
+    are written as they came, in their order; --by cluster reads them twice (see pt-curate mix) and holds clusters in
+    memory.
     """
     from pt_tools import blocks, parts
 
@@ -53,17 +56,43 @@ def split(cfg, job):
         if out.done:
             job.say("all parts are complete and up to date; nothing to do")
             return
-        in_clusters = 0
-        for lines, clustered in blocks.each(job, _divide, shares, cfg.by, cfg.seed, jobs=cfg.jobs):
-            in_clusters += clustered
-            for name, found in lines.items():
-                out.write_lines(name, *found)
-        if cfg.by == "cluster" and not in_clusters and job.rows.n["in"]:
-            raise BadData("no row has a `cluster`; pt-curate dedup makes them")
+        with _together(cfg, job) as together:
+            for lines in blocks.each(job, _divide, shares, together, cfg.seed, jobs=cfg.jobs):
+                for name, found in lines.items():
+                    out.write_lines(name, *found)
 
 
-def _divide(records, out, shares, by, seed):
-    """Lines, and their number, of every part of a block; and how many rows are in a cluster."""
+@contextlib.contextmanager
+def _together(cfg, job):
+    """The clusters of the job's records with --by cluster, else None; meanwhile its inputs can be read once more."""
+    if cfg.by == "prompt":
+        yield None
+        return
+    from types import SimpleNamespace
+
+    from pt_tools import blocks, readback, stream
+    from pt_tools.curate.split import Together
+
+    found = Together()
+    with readback.opened(job):
+        rows = stream.Rows()  # bad rows are told, and all are counted, when they are written
+        first = SimpleNamespace(records=stream.Reader(job.records.files, rows, "skip"), rows=rows)
+        for links in blocks.each(first, _links, jobs=cfg.jobs):
+            for prompt, cluster in links:
+                found.add(prompt, cluster)
+        if not found and rows.n["in"]:
+            job.say("no row has a `cluster`; all go by their prompts (pt-curate dedup --mark finds clusters)")
+        yield found
+
+
+def _links(records, out):
+    from pt_tools.curate.split import link
+
+    return [found for found in map(link, record.checked(records)) if found]
+
+
+def _divide(records, out, shares, together, seed):
+    """Lines, and their number, of every part of a block."""
     import io
 
     from pt_tools import stream
@@ -71,16 +100,13 @@ def _divide(records, out, shares, by, seed):
 
     files = {name: io.BytesIO() for name in shares}
     writers = {name: stream.Writer(file, stream.Rows()) for name, file in files.items()}
-    clustered = 0
     for rec in record.checked(records):
-        cluster = rec.get("cluster") if by == "cluster" else None
-        clustered += cluster is not None
-        name = part_of(rec, shares, seed, cluster)
+        name = part_of(rec, shares, seed, together)
         if name is None:
             records.rows.add("dropped", 1, "in no part")
         else:
-            writers[name].write(rec)
-    return {name: (files[name].getvalue(), writer.rows.n["out"]) for name, writer in writers.items()}, clustered
+            writers[name].copy(rec, records)
+    return {name: (files[name].getvalue(), writer.rows.n["out"]) for name, writer in writers.items()}
 
 
 def _shares(parts):

@@ -7,16 +7,57 @@ from pt_tools.curate import seeded
 from pt_tools.curate.words import prompt_key
 
 
-def part_of(rec: dict, parts: dict[str, float], seed: int, cluster=None) -> str | None:
-    """The part (name -> share, in order) of a record: by its cluster if there is one, else by its prompt.
+def part_of(rec: dict, parts: dict[str, float], seed: int, together: "Together | None" = None) -> str | None:
+    """The part (name -> share, in order) of a record: by its prompt, so that a prompt is never in two of them.
 
-    So neither is ever in two parts. None where the shares sum to less than 1 and the record falls behind the last.
+    Records that are `together` are in one part whatever their prompts. None where the shares sum to less than 1 and the
+    record falls behind the last.
     """
-    group = ("split", *prompt_key(record.user_turns(rec))) if cluster is None else ("split by cluster", cluster)
-    place = seeded.draw(seed, *group)
-    for name, share in parts.items():
+    prompt = prompt_key(record.user_turns(rec))
+    name = together.name(seeded.key(0, *prompt), rec.get("cluster")) if together else None
+    place = seeded.draw(seed, "split", *prompt) if name is None else seeded.draw(seed, "split by cluster", name)
+    for part, share in parts.items():
         if place < share:
-            return name
+            return part
         place -= share
     # Rounding may leave a gap of 1e-16 behind shares that sum to 1.
-    return name if math.isclose(sum(parts.values()), 1.0) else None
+    return part if math.isclose(sum(parts.values()), 1.0) else None
+
+
+def link(rec: dict) -> tuple[int, str] | None:
+    """(hash of the prompt, cluster) of a record that is in a cluster of copies."""
+    cluster = rec.get("cluster")
+    return None if cluster is None else (seeded.key(0, *prompt_key(record.user_turns(rec))), str(cluster))
+
+
+class Together:
+    """Clusters and the prompts of their records: what shares either, directly or through others, has one name.
+
+    A prompt that is in no cluster has none. Memory grows with the clusters and the prompts in them.
+    """
+
+    def __init__(self):
+        self._above = {}
+
+    def add(self, prompt: int, cluster: str) -> None:
+        a, b = self._root(prompt), self._root(cluster)
+        if a != b:
+            # A cluster names the group, the first by its spelling, so that the order of the links does not.
+            low, high = sorted((a, b), key=lambda node: (isinstance(node, int), str(node)))
+            self._above[high] = low
+
+    def name(self, prompt: int, cluster=None) -> str | None:
+        node = prompt if cluster is None else str(cluster)
+        return self._root(node) if node in self._above else None
+
+    def __len__(self):
+        return len(self._above)
+
+    def _root(self, node):
+        path = []
+        while (above := self._above.setdefault(node, node)) != node:
+            path.append(node)
+            node = above
+        for passed in path:
+            self._above[passed] = node
+        return node

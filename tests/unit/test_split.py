@@ -1,12 +1,16 @@
 """Splitting: a prompt or cluster is never in two parts, shares hold, and processes change nothing."""
 
 import json
+import random
 from collections import Counter
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pt_tools import blocks
 from pt_tools.curate import seeded, split
+from pt_tools.curate.split import Together
 from pt_tools.curate.words import prompt_key
 
 
@@ -63,19 +67,48 @@ def test_a_part_by_hand():
         assert split.part_of(rec, {"a": 0.25, "b": 0.5}, 5) == wanted
 
 
-def test_a_cluster_stays_together():
-    shares = {"train": 0.5, "test": 0.5}
-    parts = [{split.part_of({"prompt": f"Question {i} of {c}?"}, shares, 0, cluster=c) for i in range(20)} for c in range(200)]
-    assert all(len(found) == 1 for found in parts)
-    assert 70 < sum(found == {"train"} for found in parts) < 130  # three standard deviations are 21
+@given(st.lists(st.tuples(st.integers(0, 9), st.sampled_from("abcdef")), max_size=12), st.randoms(use_true_random=False))
+def test_what_shares_a_prompt_or_a_cluster_is_together(links, rng):
+    """Against components found by walking, and whatever the order of the links."""
+    one, two = Together(), Together()
+    for link in links:
+        one.add(*link)
+    for link in rng.sample(links, len(links)):
+        two.add(*link)
+    for prompt in range(10):
+        seen, todo = set(), [prompt]
+        while todo:
+            node = todo.pop()
+            if node not in seen:
+                seen.add(node)
+                todo += [b if a == node else a for a, b in links if node in (a, b)]
+        names = seen - set(range(10))
+        assert one.name(prompt) == two.name(prompt) == (min(names) if names else None)
+        assert all(one.name(prompt, cluster) == min(names) for cluster in names)
+    assert one.name(0, "z") is None
+
+
+def test_a_cluster_is_a_matter_of_its_name_and_the_seed():
+    shares, together = {"train": 0.5, "test": 0.5}, Together()
+    rows = [{"prompt": f"Question {i} of {c}?", "cluster": f"k{c}"} for i in range(20) for c in range(200)]
+    for rec in rows:
+        together.add(*split.link(rec))
+    found = {}
+    for rec in rows:
+        found.setdefault(rec["cluster"], set()).add(split.part_of(rec, shares, 0, together))
+    assert all(len(parts) == 1 for parts in found.values())
+    assert 70 < sum(parts == {"train"} for parts in found.values()) < 130  # three standard deviations are 21
+    assert split.part_of({"prompt": "Question 3 of 5?"}, shares, 0, together) in found["k5"]  # its prompt is in one
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_the_command(tmp_path, pt, jobs, monkeypatch):
     """Every row is in one part, in its order, whatever the number of processes; cluster mates are in the same."""
     rows = [{"id": f"r{i}", "source": "s", "cluster": f"k{i % 300}", "messages": [
-        user(f"Frage {i} 質問 سؤال?"), assistant("x" * (i % 50 + 1))]} for i in range(3000)]
-    rows += [{"id": f"n{i}", "messages": [user(f"Frage {i % 7}?"), assistant(str(i))]} for i in range(50)]
+        user(f"Frage {i // 2} 質問 سؤال?"), assistant("x" * (i % 50 + 1))]} for i in range(0, 3000, 7)]
+    rows += [{"id": f"n{i}", "messages": [user(f"Frage {i} 質問 سؤال?"), assistant(str(i))]} for i in range(2000)]
+    rng = random.Random(0)
+    rng.shuffle(rows)
     jsonl(tmp_path / "all.jsonl", rows)
     done = pt("pt-curate", "split", "all.jsonl", "--part", "a=0.6", "--part", "b=0.3", "--by", "cluster", "-j", jobs,
               "-o", "{part}.jsonl", check=0)
@@ -84,12 +117,11 @@ def test_the_command(tmp_path, pt, jobs, monkeypatch):
     for part in parts.values():
         assert [place[row["id"]] for row in part] == sorted(place[row["id"]] for row in part)
         assert all(row == rows[place[row["id"]]] for row in part)
-    clusters = {name: {row.get("cluster") for row in part} - {None} for name, part in parts.items()}
-    assert not clusters["a"] & clusters["b"] and len(clusters["a"]) > 140
-    asked = {name: {row["messages"][0]["content"] for row in part if "cluster" not in row} for name, part in parts.items()}
-    assert not asked["a"] & asked["b"]
+    for key in (lambda row: row.get("cluster"), lambda row: row["messages"][0]["content"]):
+        groups = {name: {key(row) for row in part} - {None} for name, part in parts.items()}
+        assert not groups["a"] & groups["b"] and all(len(found) > 50 for found in groups.values())
     out = sum(map(len, parts.values()))
-    assert f"rows: 3050 in, {out} out, {3050 - out} dropped" in done.err and "in no part" in done.err
+    assert f"rows: {len(rows)} in, {out} out, {len(rows) - out} dropped" in done.err and "in no part" in done.err
     manifest = json.loads((tmp_path / "b.jsonl.manifest.json").read_text())
     assert manifest["part"] == {"name": "b", "rows": len(parts["b"])}
 
@@ -104,13 +136,28 @@ def test_any_number_of_processes_gives_the_same_bytes(tmp_path, pt):
     assert len({(tmp_path / f"{jobs}.b").read_bytes() for jobs in (1, 2, 3)}) == 1
 
 
-def test_clusters_that_are_missing_are_an_error(tmp_path, pt):
-    jsonl(tmp_path / "all.jsonl", prompts(5))
-    done = pt("pt-curate", "split", "all.jsonl", "--part", "a=1", "--by", "cluster", "-o", "{part}.jsonl", check=3)
-    assert "no row has a `cluster`" in done.err and not list(tmp_path.glob("a.jsonl*"))
-    jsonl(tmp_path / "none.jsonl", [])
-    pt("pt-curate", "split", "none.jsonl", "--part", "a=1", "--by", "cluster", "-o", "{part}.jsonl", check=0)
-    assert (tmp_path / "a.jsonl").read_bytes() == b""
+def test_without_clusters_prompts_decide(tmp_path, pt):
+    jsonl(tmp_path / "all.jsonl", prompts(50))
+    done = pt("pt-curate", "split", "--part", "a=0.5", "--by", "cluster", "-o", "{part}.jsonl", input=(tmp_path / "all.jsonl").read_bytes(),
+              check=0)
+    assert "no row has a `cluster`" in done.err and "rows: 50 in" in done.err
+    pt("pt-curate", "split", "all.jsonl", "--part", "a=0.5", "-o", "by-prompt.{part}.jsonl", check=0)
+    assert (tmp_path / "a.jsonl").read_bytes() == (tmp_path / "by-prompt.a.jsonl").read_bytes() != b""
+
+
+def test_bad_rows_are_told_once(tmp_path, pt):
+    (tmp_path / "all.jsonl").write_text(json.dumps({"prompt": "u", "cluster": "k"}) + "\n{broken\n" + json.dumps({"prompt": ""}) + "\n")
+    argv = ("pt-curate", "split", "all.jsonl", "--part", "a=1", "--by", "cluster", "-o", "{part}.jsonl")
+    assert "all.jsonl:2: not JSON" in pt(*argv, check=3).err and not (tmp_path / "a.jsonl").exists()
+    done = pt(*argv, "--on-error", "skip", "--rejects", "bad.jsonl", check=0)
+    assert "rows: 3 in, 1 out, 2 errored" in done.err and len(rows_of(tmp_path / "bad.jsonl")) == 2
+
+
+def test_rows_are_written_as_they_came(tmp_path, pt):
+    lines = ['{"prompt": "a",  "x": 1.0}', '{"x":1e2,"prompt":"\\u00e9"}', '{"prompt":"c"} ']
+    (tmp_path / "all.jsonl").write_text("\n".join(lines))
+    pt("pt-curate", "split", "all.jsonl", "--part", "a=1", "-o", "{part}.jsonl", check=0)
+    assert (tmp_path / "a.jsonl").read_text() == "".join(line.rstrip() + "\n" for line in lines)
 
 
 def test_splitting_a_part_again_changes_nothing(tmp_path, pt):
