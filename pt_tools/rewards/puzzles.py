@@ -5,8 +5,9 @@ r"""The `game24` and `countdown` verifiers: reach a number by arithmetic on give
                                                                            "all": true: exactly once, as TinyZero's
 
 The expression is what stands in the last `<answer>…</answer>`, else in the last `\boxed{…}`, else behind the last
-"Answer:" (or "answer is") on its line or the next one, else the last line; after the thinking part if there is one. It
-may end in "= 24", which must then be true; the step lines of tree-of-thought answers are not looked at.
+"Answer:" (or "answer is") on its line or the next one, else on the last line, words in front of it apart; after the
+thinking part if there is one. It may end in "= 24", which must then be true; the step lines of tree-of-thought answers
+are not looked at.
 
 An expression is whole numbers in ASCII digits, the binary operators + - * / and parentheses, evaluated exactly with
 fractions. A minus sign may stand in front of a number or a bracket (nothing positive is reached by it that is not
@@ -36,6 +37,7 @@ _LATEX = [
 ]
 _FRAC = re.compile(r"\\[dt]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}")
 _MARKER = re.compile(r"\banswer\b[*_ ]{0,4}(?:[:：]|is\b)[*_ ]{0,4}[:：]?", re.I)
+_LEAD = re.compile(r"[*_A-Za-z' ,]{1,100}(?::|\bis\b)[*_ ]*")
 _BRACE = re.compile(r"[{}]")
 
 
@@ -122,7 +124,7 @@ def find(text):
         if answer is not None:
             break
     else:
-        answer = text.strip().rpartition("\n")[2]
+        answer = _LEAD.sub("", text.strip().removesuffix("```").rstrip().rpartition("\n")[2])
     answer = answer.strip().strip("*_`").strip()
     if not answer:
         raise Malformed("no answer" if text.strip() else "empty")

@@ -40,6 +40,7 @@ def countdown(expression, numbers, target, every=None):
     f"$\\boxed{{{RIGHT}}}$", "\\boxed{(13-9)\\times(10-4)=24}", "\\boxed{\\left(13-9\\right)\\cdot\\left(10-4\\right)}", f"`{RIGHT}`",
     "Answer: (13 − 9) × (10 – 4) = 24", "Answer: (10 - 4) * (13 - 9) = 24 (all four used)", "Answer: (10-4)*(13-9)=24.0",
     "Answer: ((((10)-(4))))*(13-9) = 6 * 4 = 24", f"Answer: ${RIGHT} = 24$", f"Answer: {RIGHT} = 24, as asked",
+    f"One way is this.\nThe solution is ${RIGHT} = 24$.", f"**Expression:** {RIGHT}", f"```\n{RIGHT}\n```", f"My try: 4 * 6\n\nThen: {RIGHT}",
 ])  # fmt: skip
 def test_where_the_answer_is_found(text):
     assert score(text) == 1.0
