@@ -6,6 +6,7 @@ import json
 import os
 
 from pt_tools import job as jobs
+from pt_tools.errors import Usage
 from pt_tools.merge import build, directory, engine, methods
 from pt_tools.merge.build import Built
 from pt_tools.merge.spec import Spec
@@ -66,8 +67,14 @@ class Report:
 
     def __init__(self, path: str | None):
         self.path, self.aside = path, f"{path}.{os.getpid()}.tmp"
-        self.file = open(self.aside, "w", encoding="utf-8") if path else None
+        self.file = self._open() if path else None
         self.row = self._add if path else None
+
+    def _open(self):
+        try:
+            return open(self.aside, "w", encoding="utf-8")
+        except OSError as error:
+            raise Usage(f"{self.path}: {(error.strerror or 'cannot be written').lower()}") from None
 
     def _add(self, row: dict) -> None:
         self.file.write(json.dumps(row, default=float) + "\n")

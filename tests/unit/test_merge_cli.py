@@ -1,7 +1,12 @@
 """pt-merge as a process: outputs that load, refusals line by line, dry runs, runs that are done already."""
 
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
@@ -130,3 +135,173 @@ def test_shapes_missing_tensors_and_nan_are_named(pt, three):
         assert pt("pt-merge", "linear", "a", "b", "-o", "out", check=code).err.splitlines()[-1] == f"pt-merge: {line}"
         shutil.rmtree(three / "b")
         (three / "kept").rename(three / "b")
+
+
+# --- soups, checkpoints, task vectors -----------------------------------------------------------------------------
+
+
+def weights(path):
+    return load_file(path / "model.safetensors")
+
+
+def same(made, want, tolerance=2e-7):
+    assert made.keys() == want.keys()
+    for name, value in want.items():
+        np.testing.assert_allclose(made[name], value, rtol=0, atol=tolerance * max(1.0, np.abs(value).max()), err_msg=name)
+
+
+def combined(three, **factors):
+    """Σ factor · model."""
+    models = {name: weights(three / name) for name in factors}
+    return {name: sum(np.float64(f) * models[model][name] for model, f in factors.items()) for name in models[next(iter(factors))]}
+
+
+CASES = [
+    (["soup", "a", "b", "base"], {"a": 1 / 3, "b": 1 / 3, "base": 1 / 3}),
+    (["warm", "a", "b"], {"a": 0.5, "b": 0.5}),
+    (["ema", "base", "a", "b", "--beta", "0.25"], {"base": 0.0625, "a": 0.1875, "b": 0.75}),
+    (["last", "base", "a", "b", "--last", "2"], {"a": 0.5, "b": 0.5}),
+    (["task_arithmetic", "base", "a", "--lambda", "1.5"], {"base": -0.5, "a": 1.5}),  # extrapolation
+    (["task_arithmetic", "base", "a", "b"], {"base": -1, "a": 1, "b": 1}),  # chat vector: a + (b - base)
+    (["task_arithmetic", "a", "b", "--base", "base", "-w", "0.5", "2"], {"base": -1.5, "a": 0.5, "b": 2}),
+    (["wise_ft", "base", "a", "--eta", "0.3"], {"base": 0.7, "a": 0.3}),
+    (["linear", "a", "b", "-w", "0.3", "-0.1", "--no-normalize"], {"a": 0.3, "b": -0.1}),
+    (["linear", "a", "b", "--weight=0.3", "0.1"], {"a": 0.75, "b": 0.25}),
+]
+
+
+@pytest.mark.parametrize("words, factors", CASES, ids=[" ".join(words) for words, _ in CASES])
+def test_sums(pt, three, words, factors):
+    pt("pt-merge", *words, "-o", "out", check=0)
+    same(weights(three / "out"), combined(three, **factors))
+
+
+def test_greedy_soup_keeps_what_helps(pt, three):
+    """The score is minus the distance of one bias-like entry to a target: b is best, a spoils it, base helps."""
+    name = "model.norm.weight"
+    for model, value in (("base", 1.0), ("a", 9.0), ("b", 2.5)):
+        change(three / model, lambda key, tensor, v=value: np.full_like(tensor, v) if key == name else tensor)
+    code = ("import sys; from safetensors.numpy import load_file as l; open('calls', 'a').write('x'); "
+            f"print(-abs(float(l(sys.argv[1] + '/model.safetensors')['{name}'][0]) - 2))")
+    (three / "score.py").write_text(code)
+    command = f"{sys.executable} score.py {{}}"
+    done = pt("pt-merge", "greedy_soup", "a", "base", "b", "--evaluate", command, "-o", "out", check=0)
+    assert [line.removeprefix("pt-merge: ") for line in done.err.splitlines() if "score" not in line][:5] == [
+        "a: -7", "base: -1", "b: -0.5", "with base: -0.25 against -0.5: kept", "with a: -2.16667 against -0.25: left out"]
+    same(weights(three / "out"), combined(three, b=0.5, base=0.5))
+    final = json.loads((three / "out/MANIFEST.json").read_text())["final"]
+    assert final["kept"] == ["b", "base"] and final["score"] == -0.25 and final["scores"] == {"a": -7, "base": -1, "b": -0.5}
+    assert (three / "calls").read_text() == "x" * 5
+    bad = pt("pt-merge", "greedy_soup", "a", "b", "--evaluate", "false {}", "-o", "bad", check=4)
+    assert bad.err == "pt-merge: a: the evaluation command ended with status 1\n" and not (three / "bad").exists()
+
+
+def test_the_report_and_the_dry_run_of_the_same_merge(pt, three):
+    pt(*TIES, "--report", "rows.jsonl", check=0)
+    rows = {row["tensor"]: row for row in map(json.loads, (three / "rows.jsonl").read_text().splitlines())}
+    base, a, b = (weights(three / name) for name in ("base", "a", "b"))
+    assert rows.keys() == base.keys()
+    row, name = rows["model.layers.0.mlp.up_proj.weight"], "model.layers.0.mlp.up_proj.weight"
+    first, second = (x[name].astype(np.float64).ravel() - base[name].ravel() for x in (a, b))
+    assert row["kept"] == pytest.approx([0.5, 0.5], abs=1e-4) and row["sign_conflicts"] == pytest.approx(np.mean(first * second < 0))
+    cosine = first @ second / np.linalg.norm(first) / np.linalg.norm(second)
+    assert row["delta_cosine"] == [[0, 1, pytest.approx(cosine, abs=1e-6)]]
+    assert row["delta_norm"] == pytest.approx([np.linalg.norm(first), np.linalg.norm(second)], rel=1e-5)
+    assert "nothing to do" not in pt(*TIES, "--report", "more.jsonl", check=0).err and (three / "more.jsonl").exists()
+    assert pt(*TIES, "--report", "no/such/rows", check=2).err == "pt-merge: no/such/rows: no such file or directory\n"
+    dry = json.loads(pt(*TIES, "--dry-run", check=0).out)
+    assert dry["tensors"] == len(rows) and [item["name"] for item in dry["items"]] == list(rows)
+    assert dry["models"] == ["base", "a", "b"] and dry["method"] == "ties"
+
+
+@pytest.mark.parametrize("method, flags", [("ties", ["--density", "0.3"]), ("dare_ties", ["--density", "0.3", "--seed", "5"]),
+                                           ("della", ["--density", "0.5"]), ("slerp", ["--t", "0.3"])])
+def test_bytes_do_not_depend_on_threads_shards_or_order(pt, three, method, flags):
+    base = ["base"] if method != "slerp" else []
+    made = []
+    for number, (threads, size) in enumerate((("1", "5GB"), ("2", "5GB"), ("3", "100KB"), ("1", "1"))):
+        pt("pt-merge", method, *base, "a", "b", *flags, "--threads", threads, "--shard-size", size, "-o", f"o{number}", check=0)
+        tensors = {}
+        for file in (three / f"o{number}").glob("*.safetensors"):
+            tensors |= load_file(file)
+        made.append({name: value.tobytes() for name, value in tensors.items()})
+    assert all(one == made[0] for one in made)
+    index = json.loads((three / "o3/model.safetensors.index.json").read_text())
+    assert index["weight_map"].keys() == made[0].keys() and index["metadata"]["total_size"] == sum(map(len, made[0].values()))
+
+
+def written(scratch):
+    """Bytes on the disk, or on their way to it."""
+    return sum(path.stat().st_blocks * 512 for path in scratch.glob("*.safetensors"))
+
+
+def test_a_stopped_merge_goes_on(pt, three):
+    """TERM in the middle: exit 75, nothing under the name; the same line finishes with the same bytes."""
+    for name in ("base", "a", "b"):  # large enough to be stopped in the middle
+        big = noise(len(name), (3000, 4000))
+        save_file({f"model.layers.{n}.up.weight": big + n for n in range(4)}, three / name / "model.safetensors", {"format": "pt"})
+    pt(*TIES, check=0)
+    want = (three / "out/model.safetensors").read_bytes()
+    for attempt in range(20):  # until a signal comes in time
+        argv = [os.path.join(os.path.dirname(sys.executable), "pt-merge"), *TIES[1:-1], f"again{attempt}", "--threads", "1"]
+        process = subprocess.Popen(argv, cwd=three, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+        while process.poll() is None and written(three / f"again{attempt}.run/merge") < 1 << 22:
+            time.sleep(0.002)
+        process.send_signal(signal.SIGTERM)
+        _, error = process.communicate()
+        if process.returncode:
+            break
+    assert process.returncode == 75 and b"run the same line again" in error and not (three / argv[-3]).exists()
+    assert "going on with tensor" in pt("pt-merge", *argv[1:], check=0).err
+    assert (three / argv[-3] / "model.safetensors").read_bytes() == want and not (three / f"{argv[-3]}.run").exists()
+
+
+# --- adapters -----------------------------------------------------------------------------------------------------
+
+
+def test_adapters_there_and_back(pt, three):
+    """Extracted at full rank and baked: the tuned model; concatenated with weights: the same sum of changes."""
+    for name in ("a", "b"):
+        pt("pt-merge", "lora_extract", "base", name, "--energy", "1", "-o", f"lora-{name}", check=0)
+        pt("pt-merge", "lora", "base", f"lora-{name}", "-o", f"baked-{name}", check=0)
+        same(weights(three / f"baked-{name}"), weights(three / name), 2e-6)
+    for name in ("a", "b"):  # of matrices only, for tensors that are kept whole are in no sum
+        change(three / name, lambda key, value: value if "proj" in key else weights(three / "base")[key])
+        pt("pt-merge", "lora_extract", "base", name, "--rank", "8", "-o", f"low-{name}", check=0)
+    pt("pt-merge", "lora_cat", "low-a", "low-b", "-w", "0.5", "-1", "-o", "cat", check=0)
+    pt("pt-merge", "lora", "base", "cat", "-o", "baked", check=0)
+    pt("pt-merge", "task_arithmetic", "base", "base+low-a", "base+low-b", "-w", "0.5", "-1", "-o", "sum", check=0)
+    same(weights(three / "baked"), weights(three / "sum"), 2e-6)
+    from pt_tools import models
+
+    models.load_model(three / "baked")
+
+
+WRONG = [
+    (["lora", "base"], "lora needs a base and its adapters, not 1 argument"), (["lora", "base", "a"], "a is no adapter directory"),
+    (["lora_extract", "base", "a"], "lora_extract needs --rank or --energy"), (["lora_cat", "x", "--seed", "1"], "--seed is of no use with lora_cat"),
+    (["lora_extract", "base", "base", "--rank", "2"], "base does not differ from base"),
+    (["ema", "a", "b"], "ema needs --beta"), (["last", "a", "b", "--last", "3"], "--last: 3 of 2 checkpoints"),
+    (["greedy_soup", "a", "b"], "greedy_soup needs --evaluate"), (["greedy_soup", "a", "a", "--evaluate", "x {}"], "greedy_soup: a model is named twice"),
+    (["greedy_soup", "a", "b", "--evaluate", "x"], "the evaluation command must contain {}"),
+    (["greedy_soup", "a", "b", "--evaluate", "x {} '"], "the evaluation command has an open quotation"),
+    (["linear", "a", "b", "--seed", "4"], "--seed is of no use with linear, which draws nothing"),
+    (["linear", "a", "b", "--beta", "0.5"], "--beta is of no use with linear"), (["linear", "a", "b", "-w", "x"], "--weight: 'x' is not a number"),
+    (["slerp", "a", "b", "--param", "t=none"], "t: 'none' is not a number of float32"), (["linear", "a", "c"], "c is no directory here, and the hub does not give it"),
+    (["linear", "a", "b", "-w", "1e39"], "weight: 1e+39 is not a number of float32"),
+]
+
+
+@pytest.mark.parametrize("words, line", WRONG, ids=[" ".join(words) for words, _ in WRONG])
+def test_wrong_use(pt, three, words, line):
+    done = pt("pt-merge", *words, "-o", "out", check=2)
+    assert done.err.startswith(f"pt-merge: {line}") and done.err.count("\n") == 1 and not list(three.glob("out*"))
+
+
+@pytest.mark.parametrize("out", ["a", "a/deeper", "link", "."])
+def test_the_output_is_no_input(pt, three, out):
+    (three / "link").symlink_to("a")
+    before = {path: path.read_bytes() for path in (three / "a").iterdir()}
+    done = pt("pt-merge", "linear", "a", "b", "-o", out, check=2)
+    assert "which it is made of, are one directory or lie in each other" in done.err
+    assert {path: path.read_bytes() for path in (three / "a").iterdir()} == before
