@@ -23,15 +23,16 @@ def _rules(help):
 
 @dataclass(frozen=True)
 class Filter(options.Input, options.Output, options.Tokens, options.Parallel, options.Common):
-    files: tuple = opt(("-",), "First the expression, unless an option below says what stays; then JSONL files, .gz and .zst "
-                       "too; '-' is stdin.", multiple=True, input=True, metavar="[EXPRESSION] [FILE]...")
+    files: tuple = opt(("-",), "First the expression, unless an option below says what stays; then JSONL files, .gz and "
+                       ".zst too; '-' is stdin.", multiple=True, input=True, metavar="[EXPRESSION] [FILE]...")
     where: tuple = opt((), "Keep rows for which this is true. " + WHERE, metavar="EXPRESSION", multiple=True)
     rule: tuple = _rules("Drop what this rule finds, with not- what it does not find; may be given again.")
-    drop: tuple = opt((), "Drop rows whose id is in this file of rows with `id`, as pt-curate cluster writes it.", metavar="FILE",
-                      multiple=True, input=True)
+    drop: tuple = opt((), "Drop rows whose id is in this file of rows with `id`, as pt-curate cluster writes it.",
+                      metavar="FILE", multiple=True, input=True)
     keep: tuple = opt((), "Keep only rows whose id is in this file.", metavar="FILE", multiple=True, input=True)
     mark: bool = opt(False, "Keep every row, and write into `rules` what was found.")
-    scrub: str | None = opt(None, "Put placeholders for personal data: all, or some of email,phone,ip,key,card.", metavar="KINDS")
+    scrub: str | None = opt(None, "Put placeholders for personal data: all, or some of email,phone,ip,key,card.",
+                            metavar="KINDS")
 
     def __post_init__(self):
         if not (self.where or self.rule or self.drop or self.keep or self.scrub):
@@ -43,7 +44,8 @@ class Filter(options.Input, options.Output, options.Tokens, options.Parallel, op
 FILTER = ["pt-curate filter 'max(reward) > 0' scored.jsonl -o good.jsonl",
           "pt-curate filter 'source in [\"c\", \"s\"] and len(messages) <= 6' all.jsonl -o some.jsonl",
           "pt-curate filter --rule refusal --rule self-reference --rule length:unit=words,min=2 sft.jsonl -o plain.jsonl",
-          "pt-curate filter --rule repetition:max=0.3 --mark sft.jsonl | pt-curate stats", "pt-curate filter --scrub all sft.jsonl -o scrubbed.jsonl"]
+          "pt-curate filter --rule repetition:max=0.3 --mark sft.jsonl -o marked.jsonl",
+          "pt-curate filter --scrub all sft.jsonl -o scrubbed.jsonl"]
 
 
 @command("pt-curate filter", Filter, reads="records", writes="records", examples=FILTER)
@@ -94,7 +96,10 @@ def _selection(cfg):
     kinds = () if cfg.scrub is None else pii.KINDS if cfg.scrub == "all" else tuple(cfg.scrub.split(","))
     if not set(kinds) <= set(pii.KINDS):
         raise Usage(f"--scrub: all, or some of {', '.join(pii.KINDS)}, not {cfg.scrub!r:.40}")
-    return Selection(_conditions(cfg), _named_rules(cfg), _ids(cfg.drop), _ids(cfg.keep) if cfg.keep else None, cfg.mark, kinds)
+    named, keep = _named_rules(cfg), _ids(cfg.keep) if cfg.keep else None
+    if cfg.tokenizer and not any(rule.counts_tokens for rule in named):
+        raise Usage("--tokenizer is of use only with --rule length")
+    return Selection(_conditions(cfg), named, _ids(cfg.drop), keep, cfg.mark, kinds)
 
 
 def _conditions(cfg):
@@ -114,6 +119,7 @@ def _condition(text, option):
 def _named_rules(cfg):
     from pt_tools.curate import lengths, rules
 
+    lengths.check(cfg)
     counter = lengths.of(cfg)
     try:
         found = [rules.parse(spec, counter) for spec in cfg.rule]
@@ -182,8 +188,10 @@ def _tell(job, counts):
 
 @dataclass(frozen=True)
 class Tag(options.Input, options.Output, options.Tokens, options.Parallel, options.Common):
-    set: tuple = opt((), "Set this key: the value is JSON (true, 0.5, [\"a\"]), else text.", metavar="NAME=VALUE", multiple=True)
-    let: tuple = opt((), "Set this key to what an expression gives; null sets nothing.", metavar="NAME=EXPRESSION", multiple=True)
+    set: tuple = opt((), "Set this key: the value is JSON (true, 0.5, [\"a\"]), else text.", metavar="NAME=VALUE",
+                     multiple=True)
+    let: tuple = opt((), "Set this key to what an expression gives; null sets nothing.", metavar="NAME=EXPRESSION",
+                     multiple=True)
     where: tuple = opt((), "Tag rows for which this is true. " + WHERE, metavar="EXPRESSION", multiple=True)
     rule: tuple = _rules("Tag rows that this rule finds, with not- those that it does not find; all must agree.")
     replace: bool = opt(False, "Replace values that are there already; without it they are bad rows.")
@@ -216,7 +224,6 @@ def _labels(cfg):
     from pt_tools.curate import lengths
     from pt_tools.curate.selection import Labels
 
-    lengths.check(cfg)
     values = {key: _json(key, text) for key, text in _named(cfg.set, "--set").items()}
     let = {key: _condition(text, f"--let {key}=") for key, text in _named(cfg.let, "--let").items()}
     if twice := sorted(values.keys() & let.keys()):
@@ -278,7 +285,8 @@ def _tag(records, out, cfg):
 
 @dataclass(frozen=True)
 class Diff(options.Input, options.Common):
-    files: tuple = opt(("-",), "Two JSONL files, .gz and .zst too; '-' is stdin.", multiple=True, input=True, metavar="OLD NEW")
+    files: tuple = opt(("-",), "Two JSONL files, .gz and .zst too; '-' is stdin.", multiple=True, input=True,
+                       metavar="OLD NEW")
     exit_code: bool = opt(False, "Exit with 3 if the files differ.")
 
 
@@ -291,9 +299,9 @@ def diff(cfg, job):
 
     Prints one JSON object for each record that was added or changed, in the order of the new file, then for each that
     was removed: its id, the change, and the keys (those that changed). Records without an id are known by their
-    content; of an id that occurs several times the first is compared with the first, and so on. The exit code is 0 whether they differ or not, as git's is; --exit-code makes it 3 if they do, as of bad
-    data. Another order alone is said, and is no difference. Holds hashes of the old file's values in memory, some 400
-    bytes a record.
+    content; of an id that occurs several times the first is compared with the first, and so on. The exit code is 0
+    whether they differ or not, as git's is; --exit-code makes it 3 if they do, as for bad data. Another order alone is
+    said, and is no difference. Hashes of the old file's values are held in memory, some 400 bytes a record.
     """
     from pt_tools.curate.difference import Difference
 

@@ -15,8 +15,8 @@ def checked(job):
 
 @dataclass(frozen=True)
 class Convert(options.Input, options.Output, options.Parallel, options.Common):
-    files: tuple = opt(("-",), "JSONL files (.gz and .zst too; '-' is stdin) or files of one JSON array; or tables: .parquet, "
-                       ".arrow, .csv, .tsv.", multiple=True, input=True, named=True)
+    files: tuple = opt(("-",), "JSONL files (.gz and .zst too; '-' is stdin) or files of one JSON array; or tables: "
+                       ".parquet, .arrow, .csv, .tsv.", multiple=True, input=True, named=True)
     format: str | None = opt(None, "Form of the input; without it each row is told by its keys.",
                              choices=record.FORMATS)
     source: str | None = opt(None, "Source of every row; without it what the row says, else the file's name.",
@@ -212,7 +212,8 @@ class Stats(options.Input, options.Tokens, options.Parallel, options.Common):
         "turns", "prompt_chars", "response_chars", "response_words", "prompt_tokens", "response_tokens"))
 
 
-STATS = ["pt-curate stats sft.jsonl", "pt-curate stats --json --languages sft.jsonl", "pt-curate stats --plot response_words sft.jsonl"]
+STATS = ["pt-curate stats sft.jsonl", "pt-curate stats --json --languages sft.jsonl",
+         "pt-curate stats --plot response_words sft.jsonl"]
 
 
 @command("pt-curate stats", Stats, reads="records", writes="report", examples=STATS)
@@ -271,7 +272,8 @@ def _manifests(files):
         try:
             with open(f"{path}.manifest.json", encoding="utf-8") as file:
                 manifest = json.load(file)
-            found[path] = {"command": manifest["command"], "rows": manifest["rows"], "by_source": manifest["final"].get("by_source", {})}
+            found[path] = {"command": manifest["command"], "rows": manifest["rows"],
+                           "by_source": manifest["final"].get("by_source", {})}
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             continue
     return found

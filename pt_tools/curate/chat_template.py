@@ -10,7 +10,7 @@ import os
 
 
 class ChatTemplate:
-    """The chat template of a directory with a tokenizer, or that in the Jinja file `path`; its `text` is None if there is none.
+    """The chat template of a directory with a tokenizer, or that in the Jinja file `path`; `text` is None if there is none.
 
     `special` are the tokenizer's special tokens by name. ValueError for files that cannot be read or are no template.
     """
@@ -29,7 +29,7 @@ class ChatTemplate:
             return self._template.render(messages=[_shown(turn) for turn in messages], tools=tools, documents=None,
                                          add_generation_prompt=generate, **self.special)
         except Exception as error:  # jinja raises whatever the template's own code raises
-            raise ValueError(f"chat template: {str(error).splitlines()[0] if str(error) else type(error).__name__}") from None
+            raise ValueError(f"chat template: {(str(error) or type(error).__name__).splitlines()[0]}") from None
 
 
 def _shown(turn):
@@ -58,8 +58,8 @@ def _own(directory, config):
         return _read(path)
     text = config.get("chat_template")
     if isinstance(text, list):  # several by name
-        named = {one["name"]: one["template"] for one in text if isinstance(one, dict) and {"name", "template"} <= one.keys()}
-        text = named.get("default")
+        found = [one for one in text if isinstance(one, dict) and one.get("name") == "default"]
+        text = found[0].get("template") if found else None
     return text if isinstance(text, str) else None
 
 

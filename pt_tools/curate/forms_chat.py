@@ -1,4 +1,7 @@
-"""Forms of conversations and texts: each function makes the fields of a record out of a row, and takes what it reads out of it."""
+"""Forms of conversations and texts.
+
+Each function makes the fields of a record out of a row, and takes what it reads out of it.
+"""
 
 from pt_tools.curate import turns
 from pt_tools.record import as_turns, untrained

@@ -1,5 +1,6 @@
-"""Forms of preferences: pairs, scored and ranked responses, steps with labels. Each function makes the fields of a record out of
-a row, and takes what it reads out of it.
+"""Forms of preferences: pairs, scored and ranked responses, steps with labels.
+
+Each function makes the fields of a record out of a row, and takes what it reads out of it.
 """
 
 from pt_tools import record

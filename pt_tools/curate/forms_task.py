@@ -1,6 +1,7 @@
-"""Forms of prompts whose answers can be verified: each function makes the fields of a record out of a row, and takes what it reads out of it.
+"""Forms of prompts whose answers can be verified.
 
-A worked answer that a verifier does not need stays as `solution`.
+Each function makes the fields of a record out of a row, and takes what it reads out of it. A worked answer that a verifier
+does not need stays as `solution`.
 """
 
 import re
@@ -76,7 +77,7 @@ def is_rlvr(row):
 
 
 def rlvr(row):
-    """open-instruct's columns: ground_truth, and dataset (or verifier) that names how it is checked; math if nothing does."""
+    """open-instruct's columns: ground_truth, and dataset (or verifier) that names how it is checked, else math."""
     given = turns.conversation(row, "messages") if "messages" in row else turns.system(row) + turns.prompt(row.pop("prompt"))
     truth = row.pop("ground_truth")
     if given and given[-1]["role"] == "assistant":
@@ -126,9 +127,10 @@ def _code(tests):
         if len(tests["inputs"]) != len(tests["outputs"]):
             raise ValueError("inputs and outputs are not of one length")
         tests = [{"input": i, "output": o} for i, o in zip(tests["inputs"], tests["outputs"])]
-    if isinstance(tests, list) and tests and all(isinstance(test, str) for test in tests):
+    tests = tests if isinstance(tests, list) else []
+    if tests and all(isinstance(test, str) for test in tests):
         return {"name": "code", "tests": tests}
-    if isinstance(tests, list) and tests and all(isinstance(test, dict) and {"input", "output"} <= test.keys() for test in tests):
+    if tests and all(isinstance(test, dict) and {"input", "output"} <= test.keys() for test in tests):
         return {"name": "code", "stdio": [{"input": test["input"], "output": test["output"]} for test in tests]}
     raise ValueError("ground_truth has neither asserts nor inputs and outputs")
 

@@ -1,6 +1,7 @@
 """What expressions can do with values of JSON: fields, comparisons, arithmetic, and the functions by name."""
 
-_TYPES = {str: "a text", bool: "true or false", int: "a number", float: "a number", list: "a list", dict: "an object", type(None): "null"}
+_TYPES = {str: "a text", bool: "true or false", int: "a number", float: "a number", list: "a list", dict: "an object",
+          type(None): "null"}
 
 
 def _type(value):

@@ -12,7 +12,8 @@ from pt_tools.errors import Usage
 
 _PROBE = "Probe7"
 # Of ASCII these make no more characters; Prepend makes one more for each piece between special tokens.
-_KEEPING = {"Sequence", "NFC", "NFD", "NFKC", "NFKD", "Lowercase", "Strip", "StripAccents", "Nmt", "BertNormalizer", "Prepend"}
+_KEEPING = {"Sequence", "NFC", "NFD", "NFKC", "NFKD", "Lowercase", "Strip", "StripAccents", "Nmt", "BertNormalizer",
+            "Prepend"}
 
 
 def check(cfg) -> None:
@@ -76,7 +77,8 @@ class Lengths:
     def count(self, rec: dict) -> dict:
         """{"prompt": n, "all": n}: tokens of the prompt with what opens the answer, and with the longest answer.
 
-        Counted as the trainers encode: chat template, end of turn, and end of text where the template ends no turn.
+        Counted as the trainers encode: chat template, end of turn, and end of text where the template ends no turn. Where
+        a template marks no turns and a token would straddle the border of an answer, they have up to two more for it.
         ValueError where the template refuses the conversation.
         """
         kept = rec.get("tokens")

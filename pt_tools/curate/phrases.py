@@ -10,7 +10,7 @@ BEGINNING = 400  # characters of an answer in which a refusal stands
 
 
 class Phrases:
-    """A list of phrases, found in any case and spacing, as whole words; marks such as those of "c++" are parts of a phrase."""
+    """Phrases to be found in any case and spacing, as whole words; marks such as those of "c++" are parts of a phrase."""
 
     def __init__(self, phrases):
         self._by_first, marked = {}, []
@@ -48,7 +48,7 @@ def _bordered(phrase):
 
 
 def read(path: str) -> list[str]:
-    """The phrases of a file: one a line; blank lines and those that begin with # are none. ValueError if it cannot be read."""
+    """The phrases of a file: one a line, but for blank lines and those that begin with #. ValueError if it has none."""
     try:
         with open(path, encoding="utf-8-sig") as file:
             return [line.strip() for line in file if line.strip() and not line.startswith("#")]
@@ -60,21 +60,28 @@ def read(path: str) -> list[str]:
 
 # --- refusals -----------------------------------------------------------------------------------------------------
 
-_CANNOT = r"(?:can(?:no|['’])?t|can not|won['’]?t|will not|am unable to|['’]m unable to|am not able to|['’]m not able to|must not|should not|refuse to)"
+_CANNOT = (r"(?:can(?:no|['’])?t|can not|won['’]?t|will not|(?:am|['’]m) (?:unable|not able) to|must not|should not|"
+           r"refuse to)")
 _REFUSALS = (
     rf"\bI {_CANNOT} (?:(?:in good conscience|ethically|legally|directly|really|possibly|just|actually) )?"
-    r"(?:assist|help(?! but\b)|provide|fulfil|fulfill|comply|create|write|generate|answer|engage|support|continue|do (?:that|this|so)|"
-    r"participate|give you|offer|share|discuss|respond|complete|produce|condone|promote|facilitate|accommodate|proceed|tell you)\b",
-    r"\bI(?:['’]m| am) (?:very |so |really |truly |deeply )?(?:sorry|afraid)\b[^.!?\n]{0,40}\bI?(?: |['’])?(?:can(?:no|['’])?t|unable|not able|"
-    r"won['’]?t|not comfortable|not allowed|must decline)\b",
-    r"\b(?:sorry|apologi[sz]e)[,.]? (?:but )?(?:I |this |that |we )?(?:can(?:no|['’])?t|can not|unable|isn['’]t something|is not something)\b",
-    r"\bI(?:['’]d| would) (?:prefer|rather) not\b|\bI(?:['’]m| am) not (?:comfortable|allowed|willing|permitted|going to (?:help|assist|provide|answer))\b",
-    r"\bI (?:must|have to|need to) (?:respectfully |politely )?(?:decline|refuse)\b|\bI (?:do not|don['’]t) feel comfortable\b",
-    r"\bagainst my (?:programming|guidelines|ethic\w*|polic\w+|values|principles)\b|\b(?:is|would be) (?:not appropriate|inappropriate) for me to\b",
+    r"(?:assist|help(?! but\b)|provide|fulfill?|comply|create|write|generate|answer|engage|support|continue|"
+    r"do (?:that|this|so)|participate|give you|offer|share|discuss|respond|complete|produce|condone|promote|facilitate|accommodate|proceed|"
+    r"tell you)\b",
+    r"\bI(?:['’]m| am) (?:very |so |really |truly |deeply )?(?:sorry|afraid)\b[^.!?\n]{0,40}\bI?(?: |['’])?"
+    r"(?:can(?:no|['’])?t|unable|not able|won['’]?t|not comfortable|not allowed|must decline)\b",
+    r"\b(?:sorry|apologi[sz]e)[,.]? (?:but )?(?:I |this |that |we )?"
+    r"(?:can(?:no|['’])?t|can not|unable|isn['’]t something|is not something)\b",
+    r"\bI(?:['’]d| would) (?:prefer|rather) not\b",
+    r"\bI(?:['’]m| am) not (?:comfortable|allowed|willing|permitted|going to (?:help|assist|provide|answer))\b",
+    r"\bI (?:must|have to|need to) (?:respectfully |politely )?(?:decline|refuse)\b",
+    r"\bI (?:do not|don['’]t) feel comfortable\b",
+    r"\bagainst my (?:programming|guidelines|ethic\w*|polic\w+|values|principles)\b",
+    r"\b(?:is|would be) (?:not appropriate|inappropriate) for me to\b",
     r"(?:抱歉|对不起|不好意思|遗憾)[^。！？\n]{0,20}(?:不能|无法|没办法|不可以)|我(?:不能|无法)(?:提供|协助|帮助|回答|满足|参与|生成)",
     r"申し訳(?:ありません|ございません)[^。\n]{0,40}(?:できません|できない|かねます)|죄송[^.\n]{0,50}(?:수 없|어렵)",
-    r"\blo siento,? (?:pero )?no puedo|\bdésolée?,?[^.\n]{0,20}ne (?:peux|puis) pas|\bne (?:peux|puis) pas vous aider|\btut mir leid[^.\n]{0,30}\bkann ich\b"
-    r"|\b(?:извините|простите|к сожалению)[^.\n]{0,20}не могу|(?:آسف|عذر)[^.\n]{0,25}لا (?:أستطيع|يمكنني)|מצטערת?[^.\n]{0,20}לא (?:יכול|אוכל)",
+    r"\blo siento,? (?:pero )?no puedo|\bdésolée?,?[^.\n]{0,20}ne (?:peux|puis) pas|\bne (?:peux|puis) pas vous aider",
+    r"\btut mir leid[^.\n]{0,30}\bkann ich\b|\b(?:извините|простите|к сожалению)[^.\n]{0,20}не могу",
+    r"(?:آسف|عذر)[^.\n]{0,25}لا (?:أستطيع|يمكنني)|מצטערת?[^.\n]{0,20}לא (?:יכול|אוכל)",
 )
 
 
@@ -93,23 +100,32 @@ def refusal(text: str) -> str:
 
 # --- of themselves ------------------------------------------------------------------------------------------------
 
-_AI = (r"(?:(?:advanced|helpful|responsible|large|text-based|trained|ethical) ){0,2}(?:AI|A\.I\.|artificial intelligence|(?:AI )?language model|"
-       r"machine learning model|chatbot|virtual assistant|digital assistant|computer program)\b")
-_MODELS = r"(?:ChatGPT|GPT-?[345]\w*|Claude|Bard|Gemini|Copilot|LLaMA|Qwen|Mistral|DeepSeek|Grok|ERNIE|Kimi|Vicuna|Alpaca)\b"
-_MAKERS = r"(?:OpenAI|Anthropic|Google|Meta|Microsoft|Mistral|Alibaba|DeepSeek|Baidu|xAI|Moonshot|AI2|LMSYS|Cohere|Stability)\b"
+_AI = (r"(?:(?:advanced|helpful|responsible|large|text-based|trained|ethical) ){0,2}(?:AI|A\.I\.|artificial intelligence|"
+       r"(?:AI )?language model|machine learning model|chatbot|virtual assistant|digital assistant|computer program)\b")
+_MODELS = (r"(?:ChatGPT|GPT-?[345]\w*|Claude|Bard|Gemini|Copilot|LLaMA|Qwen|Mistral|DeepSeek|Grok|ERNIE|Kimi|Vicuna|"
+           r"Alpaca)\b")
+_MAKERS = (r"(?:OpenAI|Anthropic|Google|Meta|Microsoft|Mistral|Alibaba|DeepSeek|Baidu|xAI|Moonshot|AI2|LMSYS|Cohere|"
+           r"Stability)\b")
+_MADE_BY = rf"(?:trained|created|developed|made|built|designed|programmed) by {_MAKERS}"
 _SELF = (
     rf"\bas an? {_AI}(?:[^.!?\n]{{0,60}}?\b(?:I|my|me)\b|,)",
     rf"\bI(?:['’]m| am)(?: (?:just|only|merely|simply|actually|still))* an? {_AI}",
     rf"\b(?:I(?:['’]m| am)|my name is|as|call me) {_MODELS}",
-    rf"\bI(?: was|['’]ve been| have been|['’]m| am)\b[^.!?\n]{{0,40}}\b(?:trained|created|developed|made|built|designed|programmed) by {_MAKERS}",
-    rf"\b(?:language model|AI assistant|AI model|chatbot) (?:that was |which was )?(?:trained|created|developed|made|built) by {_MAKERS}[^.!?\n]{{0,60}}\bI\b",
+    rf"\bI(?: was|['’]ve been| have been|['’]m| am)\b[^.!?\n]{{0,40}}\b{_MADE_BY}",
+    rf"\b(?:language model|AI assistant|AI model|chatbot) (?:that was |which was )?{_MADE_BY}[^.!?\n]{{0,60}}\bI\b",
     r"\bOpenAI(?:['’]s)? (?:content |usage |use[- ]case |safety )?(?:polic(?:y|ies)|guidelines)",
-    r"\bknowledge cut[- ]?off\b|\bmy (?:training data|training|knowledge)(?: base)? (?:only )?(?:cut[- ]?off|goes|extends|is limited|ends|ended|was last|is current)",
-    r"\bas of my (?:last|latest|most recent|current|knowledge|training)\b[^.!?\n]{0,20}(?:update|cut[- ]?off|training|knowledge|data)|"
+    r"\bknowledge cut[- ]?off\b",
+    r"\bmy (?:training data|training|knowledge)(?: base)? (?:only )?"
+    r"(?:cut[- ]?off|goes|extends|is limited|ends|ended|was last|is current)",
+    r"\bas of my (?:last|latest|most recent|current|knowledge|training)\b[^.!?\n]{0,20}"
+    r"(?:update|cut[- ]?off|training|knowledge|data)",
     r"\bmy (?:last|latest|most recent) (?:knowledge |training )?(?:update|cut[- ]?off)",
-    r"\bI (?:do not|don['’]t|cannot|can['’]t) (?:have|access|provide|browse)(?: access to)? (?:the internet|real[- ]time|up[- ]to[- ]date|current) ?(?:information|data|access)?",
-    r"作为(?:一个|一名|一款)?(?:人工智能|AI|大?语言模型|聊天机器人)|我是(?:一个|一款|由)?[^。！？\n]{0,12}(?:OpenAI|ChatGPT|人工智能|语言模型|AI助手)|(?:知识|训练数据)库?(?:的)?截止",
+    r"\bI (?:do not|don['’]t|cannot|can['’]t) (?:have|access|provide|browse)(?: access to)? "
+    r"(?:the internet|(?:real[- ]time|up[- ]to[- ]date|current) (?:information|data|access))",
+    r"作为(?:一个|一名|一款)?(?:人工智能|AI|大?语言模型|聊天机器人)|(?:知识|训练数据)库?(?:的)?截止",
+    r"我是(?:一个|一款|由)?[^。！？\n]{0,12}(?:OpenAI|ChatGPT|人工智能|语言模型|AI助手)",
 )
+
 
 def self_reference(text: str) -> str:
     """What an assistant says of itself as a machine, of its maker or of the end of its knowledge, "" if nothing."""

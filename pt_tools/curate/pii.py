@@ -1,7 +1,7 @@
 """Personal data in texts: email addresses, phone numbers, IP addresses, keys and tokens, numbers of payment cards.
 
-Patterns, each with what keeps numbers of other kinds out of it. Private, local and broadcast IP addresses name nobody and are
-left alone; card numbers need a known beginning, the right length and Luhn's check digit.
+Patterns, each with what keeps numbers of other kinds out of it. Private, local and broadcast IP addresses name nobody and
+are left alone; card numbers need a known beginning, the right length and Luhn's check digit.
 """
 
 import ipaddress
@@ -13,28 +13,33 @@ KINDS = ("email", "phone", "ip", "key", "card")
 # Letters of scripts without spaces are no part of an address: the words around it are written in them.
 _WORD = r"[^\W\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\u9fff\uac00-\ud7af]"
 _LOCAL = re.compile(rf"(?:{_WORD}|[.%+'-]){{1,64}}\Z")
-_DOMAIN = re.compile(rf"(?:(?!_){_WORD}(?:(?:{_WORD}|-){{0,61}}(?!_){_WORD})?\.){{1,8}}([A-Za-z]{{2,24}}|xn--[a-z0-9-]{{2,40}}|(?:(?![a-zA-Z0-9_]){_WORD}){{2,6}})"
-                     rf"(?!{_WORD}|-)")
+_DOMAIN = re.compile(rf"(?:(?!_){_WORD}(?:(?:{_WORD}|-){{0,61}}(?!_){_WORD})?\.){{1,8}}"
+                     rf"([A-Za-z]{{2,24}}|xn--[a-z0-9-]{{2,40}}|(?:(?![a-zA-Z0-9_]){_WORD}){{2,6}})(?!{_WORD}|-)")
 _LONG_ENDS = {"academy", "agency", "capital", "company", "computer", "digital", "foundation", "health", "international",
               "marketing", "network", "photography", "services", "solutions", "support", "systems", "technology", "travel"}
 _PHONES = (
     re.compile(r"(?:\+?1[ .-]?)?(?:\([0-9]{3}\) ?|[0-9]{3}[ .-])[0-9]{3}[ .-][0-9]{4}"),  # North America
-    re.compile(r"\+[1-9][0-9]{0,2}(?:[ .-]?\(?[0-9]{1,5}\)?){1,6}"),
+    re.compile(r"\+[1-9][0-9]{0,2}(?:[ .-]?(?:\([0-9]{1,5}\)|[0-9]{1,5})){1,6}"),
 )
 _CALLED = re.compile(r"(?i)(?:\b(?:tel|phone|telephone|mobile|cell|fax|whatsapp|call(?: (?:me|us|him|her|them))?(?: at| on)?)"
                      r"|电话|手机|热线|電話|携帯|전화)[^\w\n(]{0,6}(?:(?:no|number|is|num|at)\b[^\w\n(]{0,6}){0,3}"
                      r"(?:(\([0-9]{2,4}\)[ .-]?[0-9][0-9 .-]{3,14}[0-9])|\(?([0-9][0-9 .-]{5,16}[0-9]))")
 _IPV4 = re.compile(r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}")
 _IPV6 = re.compile(r"[23][0-9A-Fa-f]{3}(?::[0-9A-Fa-f]{0,4}){2,7}")
-_NOT_AN_IP = re.compile(r"(?i)(?:\b(?:v|ver|version|release|section|sec|chapter|figure|fig|table|firmware|build|python|java|chrome)|§)[.:]? ?\Z")
-_CARD = re.compile(r"[2-6][0-9]{3}(?:(?: [0-9]{4}){3}|(?:-[0-9]{4}){3})|3[0-9]{3}[ -][0-9]{6}[ -][0-9]{4,5}|[2-6][0-9]{14,15}")
+_NOT_AN_IP = re.compile(r"(?i)(?:\b(?:v|ver|version|release|section|sec|chapter|figure|fig|table|firmware|build|python|java|"
+                        r"chrome)|§)[.:]? ?\Z")
+_CARD = re.compile(r"[2-6][0-9]{3}(?:(?: [0-9]{4}){3}|(?:-[0-9]{4}){3})|3[0-9]{3}[ -][0-9]{6}[ -][0-9]{4,5}|"
+                   r"[2-6][0-9]{14,15}")
 _KEYS = re.compile(
-    r"\bsk-[A-Za-z0-9_-]{20,}|\b[rsp]k_(?:live|test)_[A-Za-z0-9]{16,}|\bgh[pousr]_[A-Za-z0-9]{30,}|\bgithub_pat_[A-Za-z0-9_]{30,}"
-    r"|\bglpat-[A-Za-z0-9_-]{20,}|\bhf_[A-Za-z0-9]{30,}|\bxox[abeoprs]-[A-Za-z0-9-]{10,}|\b(?:AKIA|ASIA)[A-Z0-9]{16}\b"
-    r"|\bAIza[A-Za-z0-9_-]{35}|\bya29\.[A-Za-z0-9_-]{20,}|\bnpm_[A-Za-z0-9]{36}|\bpypi-[A-Za-z0-9_-]{50,}"
-    r"|\beyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}"
-    r"|-----BEGIN [A-Z ]{0,30}PRIVATE KEY[A-Z ]{0,10}-----(?:[\s\S]{0,10000}?-----END [A-Z ]{0,30}PRIVATE KEY[A-Z ]{0,10}-----)?")
-_MARKS = ("sk-", "k_live_", "k_test_", "gh", "glpat-", "hf_", "xox", "AKIA", "ASIA", "AIza", "ya29.", "npm_", "pypi-", "eyJ", "PRIVATE KEY")
+    r"(?<![A-Za-z0-9_-])(?:sk-[A-Za-z0-9_-]{20,}|[rsp]k_(?:live|test)_[A-Za-z0-9]{16,}|gh[pousr]_[A-Za-z0-9]{30,}"
+    r"|github_pat_[A-Za-z0-9_]{30,}|glpat-[A-Za-z0-9_-]{20,}|hf_[A-Za-z0-9]{30,}|xox[abeoprs]-[A-Za-z0-9-]{10,}"
+    r"|(?:AKIA|ASIA)[A-Z0-9]{16}(?![A-Za-z0-9])|AIza[A-Za-z0-9_-]{35}|ya29\.[A-Za-z0-9_-]{20,}|npm_[A-Za-z0-9]{36}"
+    r"|pypi-[A-Za-z0-9_-]{50,}|eyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,})"
+    r"|-----BEGIN [A-Z ]{0,30}PRIVATE KEY[A-Z ]{0,10}-----"
+    r"(?:[\s\S]{0,10000}?-----END [A-Z ]{0,30}PRIVATE KEY[A-Z ]{0,10}-----)?")
+_MARKS = ("sk-", "k_live_", "k_test_", "gh", "glpat-", "hf_", "xox", "AKIA", "ASIA", "AIza", "ya29.", "npm_", "pypi-", "eyJ",
+          "PRIVATE KEY")
+_JOINED = re.compile(rf"{_WORD}|[=*/^]")
 _NUMBER = re.compile("[0-9][0-9 ().-]{5,}[0-9]")
 
 
@@ -96,8 +101,9 @@ def _phones(text):
 def _alone(text, start, end):
     """Whether a number is not a part of a longer one, of a word or of an expression."""
     before, after = text[max(0, start - 2):start], text[end:end + 2]
-    return not (before[-1:].isalnum() or before[-1:] in ("_", "+", "=", "*", "/", "^") or before[-1:] in (".", ",", "-") and before[:1].isdecimal()
-                or after[:1].isalnum() or after[:1] in ("_", "=", "*", "/", "^") or after[:1] in (".", ",", "-", ":") and after[1:].isdecimal())
+    return not (_JOINED.match(before[-1:]) or _JOINED.match(after[:1]) or before[-1:] == "+"
+                or (before[-1:] in (".", ",", "-") and before[:1].isdecimal())
+                or (after[:1] in (".", ",", "-", ":") and after[1:].isdecimal()))
 
 
 def _ips(text):
@@ -109,7 +115,7 @@ def _ips(text):
         for found in _IPV6.finditer(text):
             address = found[0] if found[0].endswith("::") else found[0].rstrip(":")
             start, end = found.start(), found.start() + len(address)
-            if not (text[start - 1:start].isalnum() or text[end:end + 1].isalnum()) and _names_a_host(address):
+            if not (_JOINED.match(text[start - 1:start]) or _JOINED.match(text[end:end + 1])) and _names_a_host(address):
                 yield start, end
 
 
@@ -142,7 +148,8 @@ def _cards(text):
 
 def _is_card(digits):
     two, four, n = int(digits[:2]), int(digits[:4]), len(digits)
-    known = {16: digits[0] == "4" or 51 <= two <= 55 or 2221 <= four <= 2720 or four == 6011 or two in (62, 64, 65) or 3528 <= four <= 3589,
+    known = {16: (digits[0] == "4" or 51 <= two <= 55 or 2221 <= four <= 2720 or 3528 <= four <= 3589 or four == 6011
+                  or two in (62, 64, 65)),
              15: two in (34, 37), 14: two in (36, 38, 39)}[n]
     return known and luhn(digits) and len(set(digits)) > 1
 
@@ -167,7 +174,8 @@ _SEEK = {"key": _keys, "email": _emails, "card": _cards, "phone": _phones, "ip":
 
 _TEXTS = ("prompt", "messages", "text", "completion", "chosen", "rejected", "reference", "solution")
 # What was made from the texts as they were, of the record and of a completion.
-_STALE, _STALE_IN = ("prompt_ids", "tokenizer", "template", "chosen_ids", "rejected_ids", "tokens"), ("token_ids", "logprobs", "teachers")
+_STALE = ("prompt_ids", "tokenizer", "template", "chosen_ids", "rejected_ids", "tokens")
+_STALE_IN = ("token_ids", "logprobs", "teachers")
 
 
 def scrub(rec: dict, kinds=KINDS) -> tuple[dict, Counter]:
@@ -187,7 +195,8 @@ def scrub(rec: dict, kinds=KINDS) -> tuple[dict, Counter]:
 
     made = {key: replaced(value) if key in _TEXTS else value for key, value in rec.items()}
     if isinstance(rec.get("completions"), list):
-        made["completions"] = [{**c, **{key: replaced(c[key]) for key in ("text", "steps") if key in c}} for c in rec["completions"]]
+        made["completions"] = [{key: replaced(value) if key in ("text", "steps") else value for key, value in c.items()}
+                               for c in rec["completions"]]
     if not counts:
         return rec, counts
     made = {key: value for key, value in made.items() if key not in _STALE}
@@ -197,14 +206,13 @@ def scrub(rec: dict, kinds=KINDS) -> tuple[dict, Counter]:
 
 
 def _replaced(text, kinds, names, counts):
-    found = find(text, kinds)
-    if not found:
-        return text
-    parts, last = [], 0
-    for start, end, kind in found:
-        known = names.setdefault(kind, {})
-        number = known.setdefault(text[start:end], len(known) + 1)
-        parts += [text[last:start], f"[{kind.upper()}_{number}]"]
-        counts[kind] += 1
-        last = end
-    return "".join(parts) + text[last:]
+    while found := find(text, kinds):  # again: what is left beside a placeholder may be something now
+        parts, last = [], 0
+        for start, end, kind in found:
+            known = names.setdefault(kind, {})
+            number = known.setdefault(text[start:end], len(known) + 1)
+            parts += [text[last:start], f"[{kind.upper()}_{number}]"]
+            counts[kind] += 1
+            last = end
+        text = "".join(parts) + text[last:]
+    return text

@@ -21,6 +21,7 @@ class Rule(NamedTuple):
     test: Callable
     of: str
     negated: bool = False
+    counts_tokens: bool = False
 
     def find(self, rec: dict, of: str | None = None) -> str | None:
         """Why the record is hit, None if it is not."""
@@ -31,7 +32,7 @@ class Rule(NamedTuple):
 
 
 def parse(spec: str, lengths=None) -> Rule:
-    """The rule that the text `spec` names; `lengths` counts tokens for the rule that needs it. ValueError says what is wrong."""
+    """The rule that `spec` names; `lengths` counts tokens for the rule that needs it. ValueError says what is wrong."""
     name, _, rest = spec.removeprefix("not-").partition(":")
     if name not in RULES:
         raise ValueError(f"unknown rule {name!r:.40}; known: {', '.join(RULES)}")
@@ -41,10 +42,13 @@ def parse(spec: str, lengths=None) -> Rule:
     if of not in PARTS:
         raise ValueError(f"{spec}: of is one of {', '.join(PARTS)}")
     try:
-        test = kind.make(**_typed(kind.make, given, spec), **({"lengths": lengths} if "lengths" in _keys(kind.make) else {}))
+        values = _typed(kind.make, given)
+        in_tokens = "lengths" in _keys(kind.make) and values.get("unit", "tokens") == "tokens"
+        test = kind.make(**values, **({"lengths": lengths} if in_tokens else {}))
     except ValueError as reason:
         raise ValueError(f"{spec}: {reason}") from None
-    return Rule(spec, test if kind.whole else functools.partial(_on_texts, test), of, spec.startswith("not-"))
+    test = test if kind.whole else functools.partial(_on_texts, test)
+    return Rule(spec, test, of, spec.startswith("not-"), in_tokens)
 
 
 def _given(text, spec):
@@ -58,7 +62,7 @@ def _keys(make):
     return inspect.signature(make).parameters
 
 
-def _typed(make, given, spec):
+def _typed(make, given):
     """The values of a rule's keys, by the types that its function says."""
     known = {key: param for key, param in _keys(make).items() if key != "lengths"}
     values = {}
@@ -100,24 +104,23 @@ def _of_completion(rec, completion, rules):
 
 
 class Kind(NamedTuple):
-    """A kind of rule: the function that makes its test, what it looks at, whether it takes whole records, what it finds."""
+    """A kind of rule: the function that makes its test, what it looks at, whether its test takes whole records."""
 
     make: Callable
     of: str
-    finds: str
     whole: bool = False
 
 
 RULES = {
-    "refusal": Kind(faults.refusal, "response", "an answer that begins with a refusal"),
-    "self-reference": Kind(faults.self_reference, "response", "\"as an AI language model\", a knowledge cut-off, a vendor as its maker"),
-    "truncated": Kind(faults.truncated, "response", "an end in the middle: of a sentence, of a code fence, of the sampler's tokens", True),
-    "fence": Kind(faults.fence, "response", "code fences that do not close, or open inside another"),
-    "think": Kind(faults.think, "response", "think tags that do not pair (tag=think)"),
-    "repetition": Kind(faults.repetition, "response", "more than max=0.2 of the n=10-grams, or lines=0.3 of long lines, said before"),
-    "mixed-scripts": Kind(faults.mixed_scripts, "response", "more than max=0.1 of the words in another script than most"),
-    "language": Kind(faults.language, "all", "another language than keep=en|de, or one of drop=zh"),
-    "length": Kind(faults.length, "all", "fewer than min=, more than max= of unit=tokens (needs --tokenizer), words or chars", True),
-    "keywords": Kind(faults.keywords, "all", "a phrase of file=FILE (one a line) or of words=a|b, whole words, in any case"),
-    "pii": Kind(faults.pii, "all", "personal data: kinds=email|phone|ip|key|card"),
+    "refusal": Kind(faults.refusal, "response"),
+    "self-reference": Kind(faults.self_reference, "response"),
+    "truncated": Kind(faults.truncated, "response", True),
+    "fence": Kind(faults.fence, "response"),
+    "think": Kind(faults.think, "response"),
+    "repetition": Kind(faults.repetition, "response"),
+    "mixed-scripts": Kind(faults.mixed_scripts, "response"),
+    "language": Kind(faults.language, "all"),
+    "length": Kind(faults.length, "all", True),
+    "keywords": Kind(faults.keywords, "all"),
+    "pii": Kind(faults.pii, "all"),
 }

@@ -105,9 +105,10 @@ def label(plan: Labels, rec: dict) -> dict | None:
 
     ValueError for a label that the record has with another value, or that makes it no record.
     """
-    if not all(condition.value(rec) for condition in plan.where) or not all(rule.find(rec) is not None for rule in plan.rules):
+    if not (all(condition.value(rec) for condition in plan.where) and all(rule.find(rec) is not None for rule in plan.rules)):
         return None
-    labels = {**plan.values, **{key: value for key, made in plan.let.items() if (value := _value(key, made, rec)) is not None}}
+    made = {key: _value(key, condition, rec) for key, condition in plan.let.items()}
+    labels = {**plan.values, **{key: value for key, value in made.items() if value is not None}}
     new = {key: value for key, value in labels.items() if key not in rec or not equal(rec[key], value)}
     for key in new:
         if rec.get(key) is not None and not plan.replace:

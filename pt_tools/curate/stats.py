@@ -120,7 +120,8 @@ def spread(counts: Counter) -> dict | None:
     for value in ordered:
         seen += counts[value]
         found |= {name: value for name, rank in ranks.items() if name not in found and seen >= rank}
-    return {"sum": total, "mean": round(total / n, 4), "min": ordered[0], **{name: found[name] for name in ranks}, "max": ordered[-1]}
+    found = {name: found[name] for name in ranks}
+    return {"sum": total, "mean": round(total / n, 4), "min": ordered[0], **found, "max": ordered[-1]}
 
 
 # --- for people ---------------------------------------------------------------------------------------------------
@@ -161,7 +162,8 @@ def _lengths(group, tokens):
         out |= {f"{title} {q}": found.get(q) for q in (("mean", "max") if name == "turns" else ("p50", "p90", "max"))}
     if tokens:
         found = [group[name] or {} for name in ("prompt_tokens", "response_tokens")]
-        out |= {"tokens": sum(part.get("sum", 0) for part in found), "tokens p50": found[1].get("p50"), "tokens max": found[1].get("max")}
+        out |= {"tokens": sum(part.get("sum", 0) for part in found),
+                **{f"response tokens {q}": found[1].get(q) for q in ("p50", "p90", "max")}}
     return out
 
 

@@ -92,7 +92,7 @@ def test_unknown_flag_is_a_usage_error(pt, name):
     assert done.returncode == 2 and "--no-such-flag" in done.err and done.err.count("\n") == 1
 
 
-@pytest.mark.parametrize("name", [name for name, c in COMMANDS.items() if c.reads != "models"])
+@pytest.mark.parametrize("name", [name for name, c in COMMANDS.items() if c.reads not in ("models", "sketches")])
 def test_malformed_line_1501(pt, tmp_path, policy, name):
     """Exit 3, one line, file:1501: reason, and no output."""
     rows = GOOD[COMMANDS[name].reads.split()[-1]] if COMMANDS[name].reads in GOOD else ROW
@@ -121,7 +121,8 @@ def needed(command, policy) -> list[str]:
     required = [n for n, f in fields.items() if f.metadata["required"]] + [n for n in ("verify", "instructions") if n in fields]
     if command.name == "pt-curate split":
         given["out"] = "out.{part}"
-    return [word for n in required for word in ([options.flag(n)] + ([given[n]] if given[n] else []))]
+    more = {"pt-curate filter": ["--rule", "refusal"], "pt-curate tag": ["--set", "domain=d"], "pt-curate diff": ["rows.jsonl"]}
+    return [word for n in required for word in ([options.flag(n)] + ([given[n]] if given[n] else []))] + more.get(command.name, [])
 
 
 def make_by_hand(path) -> None:
@@ -194,7 +195,7 @@ def examples_dir(tmp_path, world, policy) -> Path:
         "alpaca": [{"instruction": "Add 2 and 3.", "input": "", "output": "5"}],
     }
     tables["many"] = [{"id": f"c{i}", "messages": [{**USER, "content": f"Question {i}?"}, ANSWER]} for i in range(500)]
-    names = {"messages": ["sft", "chats", "all"], "many": ["chat", "math"], "pairs": ["pairs"], "prompts": ["prompts"],
+    names = {"messages": ["sft", "chats", "all", "a", "b"], "many": ["chat", "math"], "pairs": ["pairs"], "prompts": ["prompts"],
              "scored": ["scored", "samples", "pool", "dpo.rated", "sft.rated"],
              "exam": ["heldout", "math500", "ifeval"], "text": ["corpus"], "alpaca": ["alpaca.json"]}
     for table, files in names.items():
@@ -208,6 +209,8 @@ def examples_dir(tmp_path, world, policy) -> Path:
     (tmp_path / "gsm8k").mkdir()
     (tmp_path / "gsm8k" / "train.jsonl").write_text(json.dumps({"question": "2+3?", "answer": "2+3=5\n#### 5"}) + "\n")
     (tmp_path / "data").mkdir()
+    for name in "ab":
+        run_line(f"pt-curate sketch {name}.jsonl > {name}.bands", tmp_path)
     return tmp_path
 
 
