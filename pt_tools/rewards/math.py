@@ -39,7 +39,7 @@ MAX_TEXT = 1_000_000  # characters; a longer completion is hostile, not an answe
 
 # A few words may stand between ("the answer to the question is"); bounded, so that matching stays linear.
 _ANSWER_IS = re.compile(
-    r"(?<![^\W_])answer(?![^\W_])[*_]{0,3}(?: [a-z' ]{0,60}?)?[*_ ]{0,4}(?:\bis\b|\bare\b|:|=)[*_ :=]*"
+    r"(?<![^\W_])answer(?![^\W_])[*_]{0,3}(?: [a-z' ]{0,60}?)?[*_ ]{0,4}(?:\b(?:is|are|equals|(?:would|must|will|should) be)\b|[:：=])[*_ :：=]*"
     r"|^[#*_ ]{1,8}(?:the )?(?:final )?answer[*_ ]{0,4}\n", re.I | re.M)  # fmt: skip
 _RESULT = re.compile(r"[*_# ]*(?:the )?(?:final )?result[*_ ]*(?::|=|\bis\b)[*_ :=]*", re.I)
 _MINERVA = re.compile(r"final answer:? the final answer is(.{1,2000}?)\. i hope", re.I | re.S)
