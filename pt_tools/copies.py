@@ -74,7 +74,7 @@ class Index:
 def index(job, files, rules: Rules, finder, jobs: int, ids: bool = False) -> Index:
     """Index the rows of all inputs; the keys that `finder.of(texts)` makes of a block go to `finder.add`.
 
-    With `ids` there is a column of hashes of the ids, which every row must have.
+    With `ids` there is a column of hashes of the ids.
     """
     found = Index(files)
     for file, columns, odd, keys in blocks.each(job, _index, rules, finder.text, finder.of, ids, jobs=jobs):
@@ -91,7 +91,7 @@ def _index(records, out, rules, text, of, with_ids):
         said = text(rec, rules.on)
         try:
             if with_ids:
-                ids.append(_id_number(rec))
+                ids.append(id_number(record.ensure_id(rec)["id"]))
             ranking.add(rec, said)
         except ValueError as reason:
             records.reject(str(reason), rec)
@@ -107,12 +107,6 @@ def _index(records, out, rules, text, of, with_ids):
     columns = zip(Index.TYPES.items(), (map(records.block.start.__add__, starts), lengths, lines, ranking.ranks,
                                         ranking.measures, ids))
     return records.block.file, {name: array(code, values) for (name, code), values in columns}, odd, of(texts)
-
-
-def _id_number(rec):
-    if "id" not in rec:
-        raise ValueError("no id, by which another command could find the row; pt-curate convert gives ids")
-    return id_number(rec["id"])
 
 
 def id_number(id: str) -> int:

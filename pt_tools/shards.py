@@ -5,9 +5,10 @@ from dataclasses import asdict
 from types import SimpleNamespace
 
 from pt_tools import copies, finders, readback, stream
-from pt_tools.curate import bands, columns, near
+from pt_tools.curate import bands, columns, grams, near
 from pt_tools.errors import BadData, Usage
 
+VERSION = [grams.VERSION, near.KEYS]
 SKETCH = "sketch"  # what such a file calls its settings
 COLUMNS = {"starts": "U64", "lengths": "U32", "lines": "U32", "ranks": "U16", "measures": "F64", "ids": "U64"}
 
@@ -17,7 +18,7 @@ def sketch(job, files, paths, rules: copies.Rules, jobs: int) -> None:
     finder = finders.Near(rules.threshold, job.run)
     index = copies.index(job, files, rules, finder, jobs, ids=True)
     sizes = [os.path.getsize(path) for path in paths]
-    header = {"version": near.VERSION, "ngram": near.NGRAM, "bands": finder.banding.bands, "rows": finder.banding.rows,
+    header = {"version": VERSION, "ngram": near.NGRAM, "bands": finder.banding.bands, "rows": finder.banding.rows,
               "rules": asdict(rules), "files": [list(entry) for entry in zip(map(os.path.abspath, paths), sizes, index.ends())]}
     keys = finder.keys
     made = {"keys": ("U64", [keys.count, len(index)], map(keys.column, range(keys.count)))}
@@ -48,8 +49,8 @@ def cluster(job, paths, jobs: int) -> None:
 
 
 def _settings(one):
-    if one.settings["version"] != near.VERSION:
-        raise BadData(f"keys of version {one.settings['version']}, not {near.VERSION}; sketch it again", one.path)
+    if one.settings["version"] != VERSION:
+        raise BadData("made by another version of pt-tools, with other keys; sketch it again", one.path)
     return {name: value for name, value in one.settings.items() if name != "files"}
 
 

@@ -1,93 +1,104 @@
-"""Train rows whose prompts overlap evaluation prompts, by the rule of Tulu 3 (section 3.2).
+"""Train rows that overlap evaluation items, by the rules of Tulu 3 (section 3.2) and DeepSeek-R1 (supplement D.1).
 
-A word of an evaluation item is matched by a row if it lies in an n-gram (8 words) that the row has too; the item's
-coverage by the row is its share of matched words; above one half (strictly) the row is contaminated. Only user turns
-count, n-grams do not cross turns, and words are runs of letters and digits in lower case. An item without a turn of n
-words is matched by an equal prompt only, and an equal prompt always matches.
+Tulu 3: a word of an evaluation item is matched by a row if it lies in an n-gram (8 words) that the row has too; the item's
+coverage by the row is its share of matched words; above one half (strictly) the row is contaminated. An item of several
+fields has the mean of their coverages, as in open-instruct. DeepSeek-R1: any n-gram (10 words) in common is enough.
+
+N-grams do not cross turns. A field without a turn of n words is matched by an equal text only, and an equal text always
+matches. N-grams that are in more than `most` items are stock phrases: they match nothing, and words that lie in no others
+do not count. Words are those of words.py, where open-instruct has spaCy's.
 """
 
 from collections import defaultdict
 
-from pt_tools.curate.words import prompt_key, words
+from pt_tools.errors import BadData
 
+INDEX = "evaluations"  # what the file of a saved index calls its settings
 TULU_SHARE = 0.02  # a training set that overlaps more of an evaluation than this is contaminated (Tulu 3)
+RULES = {"coverage": 8, "any": 10}  # and the n of their papers
 
 
 class Index:
-    """The evaluation items to look for. `n` = 0 looks for equal prompts only."""
+    """The evaluation items to look for. `n` = 0 looks for equal texts only; `rule` is one of RULES."""
 
-    def __init__(self, n: int = 8, coverage: float = 0.5):
-        self.n, self.coverage = n, coverage
-        self.items = []  # (eval, id, words of all turns)
-        self._ids = defaultdict(set)
-        self._grams = defaultdict(list)  # n-gram -> (item, place in its words)
-        self._prompts = defaultdict(list)  # prompt key -> items
+    def __init__(self, n: int = 8, coverage: float = 0.5, rule: str = "coverage", most: int | None = None):
+        self.n, self.coverage, self.rule, self.most = n, coverage, rule, most
+        self.items = []  # (evaluation, id, fields, each a list of turns)
+        self._analysed, self._count = [], 0  # of how many items
+        self._overlap = None
 
-    def add(self, evaluation: str, id: str, turns: list[str]) -> None:
-        number, all_words = len(self.items), []
-        for turn in turns:
-            found = words(turn)
-            for i, gram in enumerate(_grams(found, self.n)):
-                self._grams[gram].append((number, len(all_words) + i))
-            all_words += found
-        self.items.append((evaluation, id, all_words))
-        self._ids[evaluation].add(id)
-        self._prompts[prompt_key(turns)].append(number)
+    def add(self, evaluation: str, id: str, *fields: list[str]) -> None:
+        """An item: the turns of its prompt, or of each of its fields."""
+        self.items.append((evaluation, id, list(fields)))
+        self._overlap = None
+
+    def save(self, write) -> None:
+        """Write all items, taken apart, by calls of `write(bytes)`."""
+        import orjson
+
+        from pt_tools.curate import columns, grams
+
+        parts, data = self.analysed(), orjson.dumps(self.items)
+        columns.write(write, INDEX, {"version": grams.VERSION}, {
+            "numbers": ("U64", [len(parts.numbers)], [parts.numbers]), "starts": ("U64", [len(parts.starts)], [parts.starts]),
+            "keys": ("U64", [len(parts.keys)], [parts.keys]), "items": ("U8", [len(data)], [memoryview(data)])})
+
+    def load(self, path: str) -> None:
+        """Add the items of a saved index. BadData if it is none, or of another version."""
+        import orjson
+
+        from pt_tools.curate import columns, grams
+        from pt_tools.curate.overlap import Analysed
+
+        file = columns.File(path, INDEX)
+        if file.settings["version"] != grams.VERSION:
+            raise BadData(f"an index of version {file.settings['version']}, not {grams.VERSION}; make it again", path)
+        self.analysed()
+        self.items += [tuple(item) for item in orjson.loads(file.read("items").tobytes())]
+        self._analysed.append(Analysed(*(file.read(name) for name in ("numbers", "starts", "keys"))))
+        self._count = len(self.items)
+
+    def analysed(self):
+        """The items taken apart (overlap.Analysed)."""
+        from pt_tools.curate import overlap
+
+        if self._count < len(self.items):
+            self._analysed.append(overlap.analyse(self.items[self._count:]))
+            self._count = len(self.items)
+        self._analysed = [overlap.joined(self._analysed)]
+        return self._analysed[0]
 
     @property
     def sizes(self) -> dict[str, int]:
         """Items of every evaluation; those that share an id are one."""
-        return {name: len(ids) for name, ids in self._ids.items()}
+        ids = defaultdict(set)
+        for evaluation, id, _ in self.items:
+            ids[evaluation].add(id)
+        return {name: len(found) for name, found in ids.items()}
 
     def find(self, turns: list[str]) -> list[dict]:
-        """The items that a row with these user turns covers, as {eval, id, coverage, span}, best first.
+        """The items that contaminate a row with these turns, as {eval, id, coverage, span}, best first.
 
         `span` is the longest run of matched words of the item.
         """
-        coverage = {item: (1.0, " ".join(self.items[item][2])) for item in self._equal(turns)}
-        for item, places in self._shared(turns).items():
-            if item not in coverage:
-                matched, span = _covered(sorted(places), self.n, self.items[item][2])
-                if matched > self.coverage * len(self.items[item][2]):
-                    coverage[item] = (matched / len(self.items[item][2]), span)
-        found = sorted(coverage.items(), key=lambda hit: (-hit[1][0], hit[0]))
-        return [{"eval": self.items[item][0], "id": self.items[item][1], "coverage": round(share, 4), "span": span}
-                for item, (share, span) in found]
+        return self.find_all([turns])[0]
 
-    def _equal(self, turns):
-        keys = {prompt_key(turns), *(prompt_key([turn]) for turn in turns)}
-        return [item for key in keys for item in self._prompts.get(key, ())]
+    def find_all(self, rows: list[list[str]]) -> list[list[dict]]:
+        """The same for many rows at once."""
+        return self.overlap().find(rows)
 
-    def _shared(self, turns):
-        places = defaultdict(set)
-        grams = {gram for turn in turns for gram in _grams(words(turn), self.n)}
-        for gram in grams:
-            for item, place in self._grams.get(gram, ()):
-                places[item].add(place)
-        return places
+    def overlap(self):
+        """The items as arrays."""
+        from pt_tools.curate.overlap import Overlap
 
-
-def _grams(found: list[str], n: int):
-    return zip(*(found[i:] for i in range(n))) if n else ()
-
-
-def _covered(places: list[int], n: int, item: list[str]) -> tuple[int, str]:
-    """How many words lie in n-grams that start at `places` (ascending), and the longest run of them."""
-    runs = []
-    for place in places:
-        if runs and place <= runs[-1][1]:
-            runs[-1][1] = place + n
-        else:
-            runs.append([place, place + n])
-    start, end = max(runs, key=lambda run: run[1] - run[0])
-    return sum(b - a for a, b in runs), " ".join(item[start:end])
+        self._overlap = self._overlap or Overlap(self.items, self.analysed(), self.n, self.coverage, self.rule, self.most)
+        return self._overlap
 
 
 class Table:
     """How much of every evaluation every source overlaps."""
 
-    def __init__(self, sizes: dict[str, int]):
-        self._sizes = sizes
+    def __init__(self):
         self._items, self._rows = defaultdict(set), defaultdict(int)
         self._sources = set()
 
@@ -98,11 +109,19 @@ class Table:
         for hit in hits:
             self._items[source, hit["eval"]].add(hit["id"])
 
-    def rows(self) -> list[dict]:
+    def merge(self, other: "Table") -> None:
+        """Add what another part of the rows counted."""
+        self._sources |= other._sources
+        for key, ids in other._items.items():
+            self._items[key] |= ids
+        for key, n in other._rows.items():
+            self._rows[key] += n
+
+    def rows(self, sizes: dict[str, int]) -> list[dict]:
         """One a source and evaluation: items of the evaluation, those hit, their share, rows that hit, over 2 %."""
         out = []
         for source in sorted(self._sources):
-            for name, size in self._sizes.items():
+            for name, size in sizes.items():
                 hit = len(self._items[source, name])
                 out.append({"source": source, "eval": name, "items": size, "hit": hit, "share": hit / size,
                             "rows": self._rows[source, name], "contaminated": hit > TULU_SHARE * size})

@@ -10,6 +10,7 @@ import numpy as np
 
 from pt_tools.curate.words import split
 
+VERSION = 1  # of the numbers: files with those of different versions cannot be compared
 PIECE = 2**17  # characters whose numbers fit the second-level cache
 LONG = 64  # bytes of a word above which its rest is hashed by itself
 _MASKS = np.array([(1 << 8 * i) - 1 for i in range(9)], np.uint64)

@@ -12,7 +12,7 @@ import numpy as np
 from pt_tools.curate.grams import hash_words, ngrams, pieces
 from pt_tools.curate.words import prompt_key
 
-VERSION = 1  # of the keys: sketches of different versions cannot be compared
+KEYS = 1  # version of the keys made of n-grams
 NGRAM = 5
 BANDS = 20
 MOST_ROWS = 6
@@ -97,7 +97,7 @@ def _multipliers(bands):
 
     The x are hashes themselves, so the minimum falls on each of them with nearly the same probability.
     """
-    drawn = shake_256(b"MinHash %d" % VERSION).digest(4 * BANDS * MOST_ROWS)
+    drawn = shake_256(b"MinHash %d" % KEYS).digest(4 * BANDS * MOST_ROWS)
     return (np.frombuffer(drawn, "<u4") | np.uint32(1)).reshape(BANDS, MOST_ROWS)[:bands.bands, :bands.rows]
 
 

@@ -53,7 +53,7 @@ def scored(n):
 
 
 @pytest.fixture
-def here(tmp_path):
+def here(tmp_path, pt):
     """The files that the examples name."""
     jsonl(tmp_path / "sft.jsonl", chats(40))
     jsonl(tmp_path / "all.jsonl", chats(200))
@@ -74,6 +74,10 @@ def here(tmp_path):
     (tmp_path / "gsm8k").mkdir()
     jsonl(tmp_path / "gsm8k/train.jsonl", [{"question": "2+2?", "answer": "Four.\n#### 4"}])
     (tmp_path / "data").mkdir()
+    for name in "ab":
+        jsonl(tmp_path / f"{name}.jsonl", chats(40, name))
+        pt("pt-curate", "sketch", f"{name}.jsonl", "-o", f"{name}.bands", check=0)
+        (tmp_path / f"{name}.bands.manifest.json").unlink()
     return tmp_path
 
 
@@ -87,7 +91,7 @@ def test_examples_run_and_every_row_is_accounted_for(verb, here, pt):
         for out in outs:
             found = counts(here / out)
             assert found["in"] > 0 and found["errored"] == 0
-            if verb != "split":
+            if verb not in ("split", "sketch"):
                 assert found["out"] == len(rows_of(here / out))
         assert "rows: " in done.err
 

@@ -111,13 +111,13 @@ def test_decontamination_equals_a_naive_twin(items, turns, n, threshold):
 
 
 def test_table_and_the_rule_of_two_percent():
-    totals = Table({"exam": 100, "quiz": 50})
+    totals = Table()
     hit = [{"eval": "exam", "id": f"e{i}"} for i in range(3)]
     totals.add("web", hit[:2])
     totals.add("web", hit[:1])
     totals.add("web", [])
     totals.add("books", hit)
-    rows = {(r["source"], r["eval"]): r for r in totals.rows()}
+    rows = {(r["source"], r["eval"]): r for r in totals.rows({"exam": 100, "quiz": 50})}
     assert len(rows) == 4
     assert rows["web", "exam"] == {"source": "web", "eval": "exam", "items": 100, "hit": 2, "share": 0.02, "rows": 2,
                                    "contaminated": False}
