@@ -44,7 +44,8 @@ def run(rules: Rules, job, files, jobs: int) -> None:
     except ValueError as error:
         raise BadData(str(error)) from None
     _account(job, index, pools, counts)
-    chosen, copies = (np.concatenate(part) for part in zip(*(mix.choose(pools[name], counts[name]) for name in pools)))
+    drawn = [mix.choose(rows[:0], 0), *(mix.choose(pools[name], counts[name]) for name in pools)]
+    chosen, copies = (np.concatenate(part) for part in zip(*drawn))
     for row in chosen[index.shuffled(chosen, copies)].tolist():
         job.out.write(index.read(row))
 

@@ -93,20 +93,17 @@ def _links(records, out):
 
 def _divide(records, out, shares, together, seed):
     """Lines, and their number, of every part of a block."""
-    import io
-
     from pt_tools import stream
     from pt_tools.curate.split import part_of
 
-    files = {name: io.BytesIO() for name in shares}
-    writers = {name: stream.Writer(file, stream.Rows()) for name, file in files.items()}
+    lines = {name: [] for name in shares}
     for rec in record.checked(records):
         name = part_of(rec, shares, seed, together)
         if name is None:
             records.rows.add("dropped", 1, "in no part")
         else:
-            writers[name].copy(rec, records)
-    return {name: (files[name].getvalue(), writer.rows.n["out"]) for name, writer in writers.items()}
+            lines[name].append(stream.dumps(rec) if records.line is None else records.line.rstrip())
+    return {name: (b"\n".join([*found, b""]), len(found)) for name, found in lines.items()}
 
 
 def _shares(parts):

@@ -3,6 +3,7 @@
 import gzip
 import json
 import math
+import os
 import random
 import subprocess
 import sys
@@ -214,6 +215,20 @@ def test_order_of_rows_and_files_changes_nothing(here, pt, flags):
     assert one == two and one
 
 
+def test_mixing_again_changes_nothing(here, pt):
+    (here / "once.jsonl").write_text(pt("pt-curate", "mix", "a.jsonl", "b.jsonl", "--seed", "3", "--cap", "prompt=3", check=0).out)
+    again = pt("pt-curate", "mix", "once.jsonl", "--seed", "3", "--cap", "prompt=3", check=0)
+    assert again.out == (here / "once.jsonl").read_text() and "dropped" not in again.err
+
+
+def test_a_mixture_of_nothing(tmp_path, pt):
+    jsonl(tmp_path / "none.jsonl", [])
+    for flags in ((), ("--by", "source"), ("--cap", "prompt=1"), ("--take", "none.jsonl=0")):
+        assert pt("pt-curate", "mix", "none.jsonl", *flags, check=0).out == ""
+    assert "none.jsonl has 0 rows, not 1" in pt("pt-curate", "mix", "none.jsonl", "--take", "none.jsonl=1", check=3).err
+    assert "nothing to take" in pt("pt-curate", "mix", "none.jsonl", "--total", "1", "--alpha", "1", check=3).err
+
+
 def test_pools_by_source(here, pt):
     sizes = Counter(rec.get("source", "none") for pool in pools_of(here).values() for rec in pool)
     done = pt("pt-curate", "mix", "a.jsonl", "b.jsonl", "--by", "source", "--take", "本=7", "--take", "none=50%", "--take", "a=2.0", check=0)
@@ -352,3 +367,21 @@ def test_memory_a_row_is_bounded(tmp_path):
         index = mixing._Index(rules, job, files, 1)
     assert sum(column.nbytes for column in index.columns.values()) == 3000 * (28 + 8 + 16)
     assert not any(isinstance(value, (list, dict)) and len(value) >= 3000 for value in vars(index).values())
+
+
+@pytest.mark.slow
+def test_peak_memory_of_a_process(tmp_path):
+    """At most 250 bytes for each further row, with every cap there is."""
+    peaks = {}
+    for rows in (50_000, 350_000):
+        with open(tmp_path / f"{rows}.jsonl", "w") as file:
+            for i in range(rows):
+                file.write(f'{{"id":"row-{i}","source":"s{i % 9}","cluster":"k{i // 3}","prompt":"Question {i}?"}}\n')
+        command = [str(Path(sys.executable).parent / "pt-curate"), "mix", str(tmp_path / f"{rows}.jsonl"), "-o", str(tmp_path / "out"), "-q",
+                   "--cap", "source=90000", "--cap", "cluster=2", "--cap", "prompt=1"]
+        process = subprocess.Popen(command)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = status
+        assert status == 0
+        peaks[rows] = usage.ru_maxrss * 1024
+    assert (peaks[350_000] - peaks[50_000]) / 300_000 < 250

@@ -166,3 +166,24 @@ def test_splitting_a_part_again_changes_nothing(tmp_path, pt):
     pt("pt-curate", "split", "a.jsonl", "--part", "a=0.5", "--part", "b=0.5", "-o", "again.{part}.jsonl", check=0)
     assert (tmp_path / "again.a.jsonl").read_bytes() == (tmp_path / "a.jsonl").read_bytes()
     assert (tmp_path / "again.b.jsonl").read_bytes() == b""
+
+
+def test_near_copies_never_straddle(tmp_path, pt):
+    """dedup --mark and split --by cluster: copies of a chat with a word changed, and what shares their prompts, stay together."""
+    rng = random.Random(3)
+    vocabulary = [f"word{i}" for i in range(4000)]
+    rows = []
+    for i in range(120):
+        answer = rng.choices(vocabulary, k=80)
+        for copy in range(3):
+            said = [*answer[:copy * 20], rng.choice(vocabulary), *answer[copy * 20 + 1:]]
+            rows.append({"id": f"{i}.{copy}", "family": i, "messages": [user(f"Tell me {i}" + "!" * copy), assistant(" ".join(said))]})
+        rows.append({"id": f"{i}.other", "family": i, "messages": [user(f"tell me {i}"), assistant("another " + " ".join(rng.choices(vocabulary, k=60)))]})
+    rng.shuffle(rows)
+    jsonl(tmp_path / "all.jsonl", rows)
+    pt("pt-curate", "dedup", "--near", "--mark", "all.jsonl", "-o", "marked.jsonl", check=0)
+    marked = rows_of(tmp_path / "marked.jsonl")
+    assert sum("cluster" in row for row in marked) == 360  # the three copies of a family, not its other answer
+    pt("pt-curate", "split", "marked.jsonl", "--part", "a=0.5", "--part", "b=0.5", "--by", "cluster", "-o", "{part}.jsonl", check=0)
+    families = [{row["family"] for row in rows_of(tmp_path / f"{name}.jsonl")} for name in "ab"]
+    assert not families[0] & families[1] and len(families[0] | families[1]) == 120 and all(len(found) > 40 for found in families)
