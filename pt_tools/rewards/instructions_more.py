@@ -44,8 +44,10 @@ keywords:keyword_specific_position and keywords:start_end. Differences from the 
 
 IFBench's checkers changed over time. Followed are the forms that do what the published prompts say: words, not
 characters, in repeat:repeat_span and ratio:overlap; whole words in count:keywords_multiple; marks are no words in
-words:words_position and words:keywords_specific_position; all words differ in ratio:sentence_words; marks before the
-first letter are skipped in custom:sentence_alphabet; all kinds of pronouns count in count:pronouns.
+words:words_position and words:keywords_specific_position, and case does not matter there; whole words in
+sentence:keyword; all words differ in ratio:sentence_words; marks before the first letter are skipped in
+custom:sentence_alphabet; all kinds of pronouns count in count:pronouns, those in "we're" too; words of one letter count in
+format:title_case.
 """
 
 from __future__ import annotations
