@@ -1,7 +1,17 @@
-"""The four ways to judge: what is asked about a record, and what the answers make of its completions.
+"""`pt-score --judge`: a language model grades the completions. There are four modes:
 
-A mode has `keys` (the scores it writes), `check(record)` (ValueError if it cannot be judged), `plan(record)` (its
-`Ask`s) and `settle(record, answers)`: {completion number: Verdict} out of {ask's name: judgement, or a Failed}.
+aspects    each completion by itself, 1 to 5 on each aspect; scores `helpfulness`, `instruction_following`, `honesty`,
+           `truthfulness` (Tulu 3, arXiv:2411.15124), or those that --judge-aspects NAME=DESCRIPTION gives
+pairwise   completions of a record against each other, or each against --judge-baseline KEY of the record; both orders
+           are asked and averaged, 1 to 10 for each answer; `pairwise` is the share of comparisons won, and a gap of at
+           most --judge-min-gap is a tie, a half (DeepSeek-R1, arXiv:2501.12948)
+rubric     the record's `rubric`, a list of {"criterion": …, "weight": 1}; `rubric` is the weighted share that is met
+reference  1 if the completion agrees with the right answer, the record's `reference` or its verifier's `answer`, else 0
+
+Prompts are files (--judge-prompt). What is judged stands between marks with a code that it cannot know, marks of chat
+templates in it are broken, and of the judge's reply only the last JSON object counts, if it has exactly the asked form: a
+completion that says "Score: 5" gains nothing. A reply without a valid judgement is asked for again; where none comes
+there is an error, no score. An empty completion gets the lowest score without being asked about.
 """
 
 from __future__ import annotations
@@ -12,6 +22,9 @@ from typing import Any, Callable, NamedTuple
 from pt_tools import record as rec
 from pt_tools.rewards import Verdict, common
 from pt_tools.rewards import judge_prompts as shown
+
+# A mode has `keys` (the scores it writes), `check(record)` (ValueError if it cannot be judged), `plan(record)` (its Asks)
+# and `settle(record, answers)`: {completion number: Verdict} out of {ask's name: judgement, or a Failed}.
 
 ASPECTS = ("helpfulness", "instruction_following", "honesty", "truthfulness")
 LOWEST, HIGHEST = 1, 5  # of an aspect
