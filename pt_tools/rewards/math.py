@@ -17,12 +17,11 @@ unfinished answer. Of several answers the last one counts if text between them s
 but "or", "and", "maybe", punctuation between them are one answer, their list: `\boxed{12} or \boxed{13}` is neither 12
 nor 13, "12, but 13 is possible too" is not 12.
 
-How answers are compared: exactly, `answers.py`; the base of a gold answer such as 2516_8 may be left out, as the question
-says it. Where that does not decide (functions, roots of sums), computer algebra
-does, `symbolic.py`, if the extra `[math]` is installed; `"symbolic": false` never asks it, `true` refuses to grade without
-it. The detail names it (`"by": "symbolic"`) where it decided, and a reason where no decision could be had: then the
-score is 0. That holds too for a gold answer that only computer algebra could read; one that nothing can match (empty, a
-box never closed, too long) is an error. Text answers work: with `"answer": "afd"`, "The answer is afd." scores 1.
+How answers are compared: exactly, see `answers.py` (EQUAL ANSWERS); the base of a gold answer such as 2516_8 may be left
+out, as the question says it. Where that does not decide (functions, roots of sums), computer algebra does (math-verify),
+if the extra `[math]` is installed; `"symbolic": false` never asks it, `true` refuses to grade without it. The detail
+names it (`"by": "symbolic"`) where it decided, and a reason where no decision could be had: then the score is 0. That
+holds too for a gold answer that only computer algebra could read; one that nothing can match (empty, a box never closed, too long) is an error. Text answers work: with `"answer": "afd"`, "The answer is afd." scores 1.
 """
 
 from __future__ import annotations
