@@ -108,7 +108,8 @@ def verifiers_page() -> str:
     for name, target in rewards.VERIFIERS.items():
         names.setdefault(target.partition(":")[0], []).append(name)
     rooms = {", ".join(found): module for module, found in names.items()}
-    for title, module in {**rooms, "equal answers": "answers", "sandbox": "sandbox", "user functions": "user", "judge": "judge_modes", "combination": "combine"}.items():
+    rooms |= {"equal answers": "answers", "sandbox": "sandbox", "user functions": "user", "judge": "judge_modes"}
+    for title, module in {**rooms, "combination": "combine"}.items():
         text = importlib.import_module(f"pt_tools.rewards.{module}").__doc__
         out += [f".SH {escape(title.upper())}", ".nf", escape(text.strip()), ".fi"]
     return "\n".join(out) + "\n"

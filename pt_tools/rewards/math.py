@@ -21,7 +21,8 @@ How answers are compared: exactly, see `answers.py` (EQUAL ANSWERS); the base of
 out, as the question says it. Where that does not decide (functions, roots of sums), computer algebra does (math-verify),
 if the extra `[math]` is installed; `"symbolic": false` never asks it, `true` refuses to grade without it. The detail
 names it (`"by": "symbolic"`) where it decided, and a reason where no decision could be had: then the score is 0. That
-holds too for a gold answer that only computer algebra could read; one that nothing can match (empty, a box never closed, too long) is an error. Text answers work: with `"answer": "afd"`, "The answer is afd." scores 1.
+holds too for a gold answer that only computer algebra could read; one that nothing can match (empty, a box never closed,
+too long) is an error. Text answers work: with `"answer": "afd"`, "The answer is afd." scores 1.
 """
 
 from __future__ import annotations
