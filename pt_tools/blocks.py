@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pt_tools import stop, stream
 from pt_tools.errors import BadData, Exhausted
 
-SIZE = 2**22  # bytes of a block, and the rest of its last line
+SIZE = 2**20  # bytes of a block, and the rest of its last line; what is made of it should fit the cache
 PR_SET_PDEATHSIG = 1
 
 

@@ -98,7 +98,7 @@ def _index(records, out, rules, text, of, with_ids):
             continue
         start, length = records.span
         line = records.line
-        if line is None or len(line) == length or not line.endswith(b"}"):
+        if line is None or not line.endswith(b"}\n"):
             odd.append(len(texts))
         starts.append(start)
         lengths.append(length)

@@ -72,12 +72,15 @@ MADE_LATER = ("prompt_ids", "tokenizer", "template", "completions", "contaminati
 FINISHES = ("stop", "length", "stopped", "error")
 
 # A template's own marks inside a content would let the data open and close turns.
-TEMPLATE_TOKEN = re.compile(r"<\|[A-Za-z0-9_]+\|>|<｜[^｜<>]+｜>|</?s>|<</?SYS>>|<(?:start|end)_of_turn>|<[be]os>"
-                            r"|\[/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS)\]")
+# One expression for each first character: so the search for it is quick.
+_ANGLE = r"<(?:\|[A-Za-z0-9_]+\||｜[^｜<>]+｜|/?s|</?SYS>|(?:start|end)_of_turn|[be]os)>"
+_SQUARE = r"\[/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS)\]"
+TEMPLATE_TOKEN = re.compile(f"{_ANGLE}|{_SQUARE}")
+_TOKENS = re.compile(_ANGLE), re.compile(_SQUARE)
 
 _SCALARS = {"id": str, "source": str, "domain": str, "safety": bool, "tokenizer": str, "template": str,
             "weight": float, "margin": float, "reward": float}
-_NEXT_ROLES = {"system": ("user",), "user": ("assistant",), "assistant": ("user", "tool"),
+NEXT_ROLES = {"system": ("user",), "user": ("assistant",), "assistant": ("user", "tool"),
                "tool": ("assistant", "tool")}
 
 
@@ -179,7 +182,13 @@ def content_hash(rec: dict) -> str:
 
 def checked(records):
     """The rows of a stream.Reader that are records; others are rejected by file and line."""
+    from pt_tools.plain import is_plain
+
+    records.plain = is_plain
     for rec in records:
+        if records.is_plain:
+            yield rec
+            continue
         try:
             check(rec)
         except ValueError as reason:
@@ -276,9 +285,14 @@ def check_text(text, where: str, tokens=True, empty=False) -> None:
         raise ValueError(f"{where} is {_type(text)}, not a string")
     if not empty and (not text or text.isspace()):
         raise ValueError(f"{where} is empty")
-    found = tokens and ("<" in text or "[" in text) and TEMPLATE_TOKEN.search(text)
+    found = tokens and ("<" in text or "[" in text) and template_token(text)
     if found:
-        raise ValueError(f"{where} contains the template token {found.group()}")
+        raise ValueError(f"{where} contains the template token {found}")
+
+
+def template_token(text: str) -> str | None:
+    """A mark of a chat template that is in a text."""
+    return next((found.group() for one in _TOKENS if (found := one.search(text))), None)
 
 
 def check_turns(turns, where: str, before: str | None = None, last=("assistant",)) -> None:
@@ -287,10 +301,10 @@ def check_turns(turns, where: str, before: str | None = None, last=("assistant",
         raise ValueError(f"{where} is {_type(turns)}, not a list of messages")
     if not turns:
         raise ValueError(f"{where} is empty")
-    allowed = _NEXT_ROLES[before] if before else ("system", "user")
+    allowed = NEXT_ROLES[before] if before else ("system", "user")
     for i, turn in enumerate(turns):
         _check_turn(turn, where, i, allowed)
-        allowed = _NEXT_ROLES[turn["role"]]
+        allowed = NEXT_ROLES[turn["role"]]
     if turns[-1]["role"] not in last:
         raise ValueError(f"{where} ends with {turns[-1]['role']}, not {' or '.join(last)}")
 
@@ -299,7 +313,7 @@ def _check_turn(turn, where, i, allowed):
     if not isinstance(turn, dict):
         raise ValueError(f"{where}[{i}] is {_type(turn)}, not a message")
     role = turn.get("role")
-    if not isinstance(role, str) or role not in _NEXT_ROLES:
+    if not isinstance(role, str) or role not in NEXT_ROLES:
         raise ValueError(f"{where}[{i}] has no role" if role is None else f"{where}[{i}] has the unknown role {role!r:.40}")
     if role not in allowed:
         raise ValueError(f"{where}[{i}] is {role}, where {' or '.join(allowed)} should be (roles alternate)")

@@ -1,7 +1,9 @@
 """JSONL in and out: constant memory, errors as `file:line: reason`, and every row accounted for."""
 
 import contextlib
+import functools
 import os
+import stat
 import sys
 from collections import Counter
 
@@ -66,7 +68,8 @@ class Reader:
 
     With `arrays`, a file that starts with "[" is one JSON array of records, held in memory; `where` then counts
     its items from 1. Else `span` is where the last record's line starts in its unpacked file, and its length, in bytes;
-    `line` is that line, unless it is an odd one, and `number` its number.
+    `line` is that line, unless it is an odd one, and `number` its number. `plain`, if it is set, is a quick test that rows
+    may pass; `is_plain` says whether the last one did.
     """
 
     def __init__(self, files=("-",), rows=None, on_error="fail", rejects=None, max_bad=None, max_line=MAX_LINE,
@@ -76,6 +79,7 @@ class Reader:
         self.on_error, self.rejects, self.max_bad = on_error, rejects, max_bad
         self.max_line, self.arrays = max_line, arrays
         self.span = self.line = self.number = self._where = self._name = None
+        self.plain, self.is_plain = None, False
         self._names = {}
         self._bad = 0
         self._rejects_file = None
@@ -129,7 +133,7 @@ class Reader:
         """The records of an open file whose first line has number `before` + 1."""
         import orjson
 
-        loads, n = orjson.loads, self.rows.n
+        loads, n, plain = orjson.loads, self.rows.n, self.plain
         self._where, self._name, self.number, self.span = None, name, before, (0, 0)
         for line in self._lines(file):
             stop.check()
@@ -137,7 +141,8 @@ class Reader:
                 record, self.line = loads(line), line
             except ValueError:
                 record = None
-            if type(record) is not dict or line.count(b"{") + line.count(b"[") > MAX_DEPTH:
+            self.is_plain = plain is not None and type(record) is dict and plain(record)
+            if not self.is_plain and (type(record) is not dict or line.count(b"{") + line.count(b"[") > MAX_DEPTH):
                 record = self._odd(line)
                 if record is None:
                     continue
@@ -171,45 +176,40 @@ class Reader:
         for number, item in enumerate(items, 1):
             stop.check()
             self.rows.add("in")
-            self.where, self.line = f"{name}:{number}", None
+            self.where, self.line, self.is_plain = f"{name}:{number}", None, False
             if isinstance(item, dict):
                 yield item
             else:
                 self.reject("not a JSON object", str(item)[:1000])
 
     def _lines(self, file):
-        """The lines of an open file, out of blocks: to ask for every line by itself costs as much as to parse it."""
-        before, start = [], 0  # parts of a line that goes on in the next block
-        while block := self._block(file):
-            *lines, last = block.split(b"\n")
-            if lines:
-                lines[0] = b"".join([*before, lines[0]])
-                before = []
-            for line in lines:
-                self.number += 1
-                self.span, start = (start, len(line) + 1), start + len(line) + 1
-                if len(line) >= self.max_line:
-                    raise self._too_long()
-                yield line
-            before.append(last)
-            if sum(map(len, before)) > self.max_line:
-                self.number += 1
-                raise self._too_long()
-        if any(before):
-            line = b"".join(before)
-            self.number += 1
-            self.span = start, len(line)
-            yield line
-
-    def _block(self, file):
+        """The lines of an open file."""
+        start = 0
         try:
-            with stop.waiting():
-                return file.read1(BLOCK)
+            for line in self._waited_for(file) if _may_wait(file) else iter(functools.partial(file.readline, self.max_line + 1), b""):
+                self.number += 1
+                self.span, start = (start, len(line)), start + len(line)
+                if len(line) > self.max_line:
+                    raise BadData(f"line is longer than {self.max_line} bytes", self.where)
+                yield line
         except (EOFError, OSError, ValueError) as error:
             raise BadData(f"cannot be read: {error}", f"{self._name}:{self.number + 1}") from None
 
-    def _too_long(self):
-        return BadData(f"line is longer than {self.max_line} bytes", self.where)
+    def _waited_for(self, file):
+        """The lines of a pipe, as they come; a signal ends the wait for them."""
+        before = []  # parts of a line that goes on
+        while True:
+            with stop.waiting():
+                block = file.read1(BLOCK)
+            *lines, last = block.split(b"\n")
+            for line in lines:
+                yield b"".join([*before, line, b"\n"])
+                before = []
+            before.append(last)
+            if not block or sum(map(len, before)) > self.max_line:
+                break
+        if any(before):
+            yield b"".join(before)
 
     def reject(self, reason: str, record=None, where: str | None = None) -> None:
         """Take one row out of the stream because it is bad, as `on_error` says."""
@@ -257,7 +257,7 @@ class Writer:
         if line is None:
             self.write(record)
             return
-        self._file.write(line.rstrip() + b"\n")
+        self._file.write(line if line.endswith(b"}\n") else line.rstrip() + b"\n")
         if self.rows is not None:
             self.rows.n["out"] += 1
 
@@ -320,6 +320,14 @@ def open_output(path: str, name: str | None = None):
 def read_jsonl(path: str):
     """The records of one file; for small files of our own."""
     yield from Reader([path])
+
+
+def _may_wait(file) -> bool:
+    """Whether an open input is a pipe or the like, which has more only when someone writes it."""
+    try:
+        return not stat.S_ISREG(os.fstat(file.fileno()).st_mode)
+    except (OSError, AttributeError):
+        return False  # in memory, or unpacked
 
 
 def _same_file(a, b) -> bool:
