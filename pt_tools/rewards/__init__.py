@@ -82,7 +82,7 @@ class Verdict:
 
 def specs(record):
     """The record's own verifier objects as a list of (key, object). ValueError if there are none or they are malformed."""
-    found = record.get("verifier")
+    found = record.get("verifier") or from_columns(record)
     found = found if isinstance(found, list) else [found] if found else []
     if not found:
         raise ValueError("the record has no verifier")
@@ -90,24 +90,26 @@ def specs(record):
 
 
 def read_columns(record):
-    """Give a row of public data that has no verifier the one that its columns say; they stay as they are.
+    """Give a row of public data that has no verifier the one that its columns say. ValueError if they are malformed."""
+    if found := record.get("verifier") or from_columns(record):
+        record["verifier"] = found
 
-    ValueError if they are malformed. Which forms there are, and what they mean, says pt_tools.curate.formats.
+
+def from_columns(record):
+    """The verifier object, or the list of them, that the columns of a row of public data say; None if they say none.
+
+    Which forms there are, and what they mean, says pt_tools.curate.formats. ValueError if the columns are malformed.
     """
-    if record.get("verifier") is not None:
-        return
     from pt_tools.curate import formats
 
     try:
         *_, convert = formats.FORMATS[formats.detect(record)]
     except ValueError:  # no form that is known
-        return
+        return None
     try:
-        found = convert(dict(record))
+        return convert(dict(record)).get("verifier")
     except KeyError as error:
         raise ValueError(f"{error.args[0]} is missing") from None
-    if found.get("verifier"):
-        record["verifier"] = found["verifier"]
 
 
 def keyed(found):

@@ -52,6 +52,7 @@ def evaluated(rec):
 
 def score(rec, *raters):
     scorer = verifiers.Verifiers(True, raters)
+    rewards.read_columns(rec)
     record.check_scores(rec)
     scorer.check(rec)
     scorer.score([rec])
