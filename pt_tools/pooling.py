@@ -17,7 +17,7 @@ class Pooled:
     """
 
     def __init__(self, job, files, by: str, jobs: int):
-        self.rows, self.where = job.rows, None
+        self.rows, self.where, self.is_plain = job.rows, None, False
         self._records, self._files, self._by = job.records, files, by
         parts = [_columns()]
         for file, columns, _ in files.index(job, _index, by, jobs=jobs):
@@ -58,8 +58,7 @@ class Pooled:
 
 def _index(records, out, by):
     """(columns, None) of a block."""
-    return _columns([(_key(rec, by), *records.span, int(records.where.rpartition(":")[2]))
-                     for rec in record.checked(records)]), None
+    return _columns([(_key(rec, by), *records.span, records.number) for rec in record.checked(records)]), None
 
 
 def _columns(rows=()):

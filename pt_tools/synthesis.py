@@ -54,8 +54,7 @@ class _Rows:
 
 
 def _index(records, out):
-    return _columns([(int.from_bytes(synth.digest(row)[:8], "big"), *records.span, int(records.where.rpartition(":")[2]))
-                     for row in records]), None
+    return _columns([(int.from_bytes(synth.digest(row)[:8], "big"), *records.span, records.number) for row in records]), None
 
 
 def _columns(rows=()):

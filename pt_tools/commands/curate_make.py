@@ -14,10 +14,11 @@ SEED = "Seed of everything random."
 class Gatt(options.Input, options.Output, options.Parallel, options.Common):
     step: str = opt("start", "start: dialogues into prompts; next: answered prompts into prompts of the next turn; train: "
                     "answered dialogues into training records.", choices=("start", "next", "train"))
-    instructions: str | None = opt(None, 'Lists of instructions, one a line: {"name": "Figure", "instruction": "Always act as '
-                                   '{value}.", "values": ["Napoleon", …]}.', metavar="FILE", input=True)
+    instructions: str | None = opt(None, 'Lists of instructions, one a line: {"name": "Figure", "instruction": "Always act '
+                                   'as {value}.", "values": ["Napoleon", …]}.', metavar="FILE", input=True)
     combine: int = opt(3, "Combine the values of at most so many lists in one instruction.", least=1)
-    short: float = opt(0.5, 'Share of the dialogues that are trained with a short form, as "Figure: Napoleon."', least=0, most=1)
+    short: float = opt(0.5, 'Share of the dialogues that are trained with a short form, as "Figure: Napoleon."', least=0,
+                       most=1)
     turn_by_turn: bool = opt(False, "Leave out the answers that the dialogues have, and sample them all, with --step next "
                              "between.")
     seed: int = opt(0, SEED, least=0)
@@ -43,7 +44,8 @@ def gatt(cfg, job):
 
     started = cfg.step == "start"
     if not started:
-        options.refuse_unused(cfg, ("instructions", "combine", "short", "turn_by_turn", "seed"), "is of use only with --step start")
+        options.refuse_unused(cfg, ("instructions", "combine", "short", "turn_by_turn", "seed"),
+                              "is of use only with --step start")
     elif not cfg.instructions:
         raise Usage("--step start needs --instructions")
     settings = (cfg.seed, cfg.combine, cfg.short, cfg.turn_by_turn) if started else ()
@@ -79,8 +81,8 @@ def _ghosts(records, out, step, lists, settings):
 
 @dataclass(frozen=True)
 class Synth(options.Input, options.Output, options.Common):
-    template: tuple = opt(REQUIRED, "Jinja file of a request: {{ persona }}, or any key of the persona's row, and {{ seed }}.",
-                          metavar="FILE", multiple=True, input=True, named=True)
+    template: tuple = opt(REQUIRED, "Jinja file of a request: {{ persona }}, or any key of the persona's row, and "
+                          "{{ seed }}.", metavar="FILE", multiple=True, input=True, named=True)
     seeds: tuple = opt((), "Seed prompts for {{ seed }}, in any form that convert knows.", metavar="FILE", multiple=True,
                        input=True)
     count: int | None = opt(None, "Draw so many of all combinations; without it all are made.", least=1)

@@ -1,4 +1,4 @@
-"""Twenty kinds of broken lines before every verb that chooses, mixes, splits or makes records: each is named, none is lost."""
+"""Twenty kinds of broken lines before every verb that chooses, mixes, splits or makes records: each is named, once."""
 
 import json
 import re
@@ -11,7 +11,13 @@ FULL = {"id": "good", "source": "s", "prompt": [USER], "gatt": {"instruction": "
 
 
 def full(i, **more):
-    return {**FULL, "id": f"good{i}", "prompt": [{**USER, "content": f"Be.\nFrage {i} 質問 سؤال?"}], "persona": f"baker {i}", **more}
+    return {
+        **FULL,
+        "id": f"good{i}",
+        "prompt": [{**USER, "content": f"Be.\nFrage {i} 質問 سؤال?"}],
+        "persona": f"baker {i}",
+        **more,
+    }
 
 
 def line(row):
@@ -20,16 +26,25 @@ def line(row):
 
 # name: (the line, whether it is bad for a reader of records, and for one of any rows); faults of reliability F9
 FAULTS = {
-    "cut line": (line(FULL)[:-9], True, True), "UTF-16": ('{"a": 1}'.encode("utf-16-le").replace(b"\n", b""), True, True),
-    "NUL": (b'{"prompt": "a\0b"}', True, True), "lone surrogate": (b'{"prompt": "a\\ud800"}', True, True),
-    "NaN": (b'{"prompt": "a", "reward": NaN}', True, True), "deep nesting": (b'{"x": ' + b"[" * 400 + b"]" * 400 + b"}", True, True),
-    "array": (b"[1, 2]", True, True), "scalar": (b"7", True, True), "not UTF-8": (b'{"prompt": "\xff"}', True, True),
-    "two objects": (b'{"prompt": "a"} {"prompt": "b"}', True, True), "trailing comma": (b'{"prompt": "a",}', True, True),
-    "wrong type": (line({**FULL, "prompt": 5}), True, False), "missing field": (b'{"id": "x"}', True, False),
-    "empty object": (b"{}", True, False), "null text": (line({**FULL, "prompt": None}), True, False),
+    "cut line": (line(FULL)[:-9], True, True),
+    "UTF-16": ('{"a": 1}'.encode("utf-16-le").replace(b"\n", b""), True, True),
+    "NUL": (b'{"prompt": "a\0b"}', True, True),
+    "lone surrogate": (b'{"prompt": "a\\ud800"}', True, True),
+    "NaN": (b'{"prompt": "a", "reward": NaN}', True, True),
+    "deep nesting": (b'{"x": ' + b"[" * 400 + b"]" * 400 + b"}", True, True),
+    "array": (b"[1, 2]", True, True),
+    "scalar": (b"7", True, True),
+    "not UTF-8": (b'{"prompt": "\xff"}', True, True),
+    "two objects": (b'{"prompt": "a"} {"prompt": "b"}', True, True),
+    "trailing comma": (b'{"prompt": "a",}', True, True),
+    "wrong type": (line({**FULL, "prompt": 5}), True, False),
+    "missing field": (b'{"id": "x"}', True, False),
+    "empty object": (b"{}", True, False),
+    "null text": (line({**FULL, "prompt": None}), True, False),
     "bad reward": (line({**FULL, "completions": [{"text": "a", "reward": "high"}]}), True, False),
     "text of a number": (line({**FULL, "completions": [{"text": 5}]}), True, False),
-    "roles": (line({**FULL, "prompt": [USER, USER]}), True, False), "template token": (line({**FULL, "prompt": "<|im_start|>"}), True, False),
+    "roles": (line({**FULL, "prompt": [USER, USER]}), True, False),
+    "template token": (line({**FULL, "prompt": "<|im_start|>"}), True, False),
     "empty turn": (line({**FULL, "prompt": [{"role": "user", "content": " "}]}), True, False),
 }
 VERBS = {"split": ("--part", "a=1", "-o", "{part}.out"), "mix": (), "best": (), "pair": (), "gatt --step train": (),
@@ -79,5 +94,7 @@ def test_the_first_bad_row_is_named(here, pt, verb, from_stdin):
         (here / "rows.jsonl").write_bytes(line(full(1)) + b"\n\n" + FAULTS[name][0] + b"\n" + line(full(2)) + b"\n")
         source = "-" if from_stdin else "rows.jsonl"
         done = pt("pt-curate", *verb.split(), source, *VERBS[verb], input=(here / "rows.jsonl").read_bytes(), check=3)
-        assert re.fullmatch(rf"pt-curate: {'stdin' if from_stdin else 'rows.jsonl'}:3: \S.*", done.err.splitlines()[-1]), name
+        assert re.fullmatch(rf"pt-curate: {'stdin' if from_stdin else 'rows.jsonl'}:3: \S.*", done.err.splitlines()[-1]), (
+            name
+        )
         assert not (here / "a.out").exists() and not list(here.glob("*.run"))

@@ -61,7 +61,12 @@ def test_best_by_hand():
         ("r", "answer 1", 1), ("r/2", "answer 3", 2), ("r/3", "answer 0", 3)]
     assert len(choose.best(rec, Rule(9, least=0.5))[0]) == 3
     assert choose.best(rec, Rule(least=1.5)) == ([], "no completion reaches --min-reward")
-    assert answers(scored(None)) == answers(scored()) == answers({"id": "x", "prompt": "u"}) == "no completion with a reward and a text"
+    assert (
+        answers(scored(None))
+        == answers(scored())
+        == answers({"id": "x", "prompt": "u"})
+        == "no completion with a reward and a text"
+    )
 
 
 def test_best_keeps_one_of_equal_texts():
@@ -139,7 +144,9 @@ def test_limits():
 # --- pass rates ---------------------------------------------------------------------------------------------------
 
 
-@given(st.lists(st.sampled_from([None, 0.0, 0.5, 1.0]), max_size=8), st.sampled_from([(0.1, 0.9), (0, 1), (0.5, 0.5), (0, 0)]))
+@given(
+    st.lists(st.sampled_from([None, 0.0, 0.5, 1.0]), max_size=8), st.sampled_from([(0.1, 0.9), (0, 1), (0.5, 0.5), (0, 0)])
+)
 def test_a_band_of_pass_rates(rewards, band):
     rec = scored(*rewards)
     for completion in rec["completions"][1::2]:
@@ -161,7 +168,9 @@ def test_a_pass_of_several_scores():
     rec = by_scores(math=[1, 1, 0, 1], format=[1, 0, 1, None])
     assert comps.pass_rate(rec, (("math", 1.0), ("format", 1.0))) == 1 / 3
     assert comps.pass_rate(rec, (("math", 1.0),)) == 3 / 4
-    made, _ = choose.best(rec, Rule(band=(0.1, 0.5), passing=(("math", 1.0), ("format", 1.0)), limits=(("math", 1.0),), scores=("format",)))
+    made, _ = choose.best(
+        rec, Rule(band=(0.1, 0.5), passing=(("math", 1.0), ("format", 1.0)), limits=(("math", 1.0),), scores=("format",))
+    )
     assert made[0]["pass_rate"] == 1 / 3 and made[0]["messages"][-1]["content"] == "answer 0"
 
 
@@ -178,7 +187,10 @@ def test_the_majority_of_stated_answers():
     assert answers(rec, majority=0.5, per_prompt=9) == ["so \\boxed{0.5}", "The answer is 1/2.", "\\boxed{\\frac{1}{2}}"]
     assert answers(rec, majority=0.6) == ["so \\boxed{0.5}"]
     assert answers(rec, majority=0.61) == "no majority: the most frequent answer is too rare"
-    assert answers(saying("#### 1", "#### 2", "#### 2.0", "#### 1"), majority=0.0) == "no majority: two answers are equally frequent"
+    assert (
+        answers(saying("#### 1", "#### 2", "#### 2.0", "#### 1"), majority=0.0)
+        == "no majority: two answers are equally frequent"
+    )
     assert answers(saying("a", "b"), majority=0.0) == "no completion with an answer"
     assert answers(saying(), majority=0.0) == "no completion with an answer"
     made, _ = choose.best(rec, Rule(majority=0.5))
@@ -207,8 +219,13 @@ def rounds(tmp_path, n=40, by="id"):
         for i in range(n):
             if rng.random() < 0.2:
                 continue
-            rec = {"id": f"q{i}" if by == "id" else f"q{i}.{number}", "source": "s", "prompt": [user(f"Frage {i} 質問?")], "round": number,
-                   "completions": [{"text": f"answer {number}.{k}", "reward": rng.random()} for k in range(3)]}
+            rec = {
+                "id": f"q{i}" if by == "id" else f"q{i}.{number}",
+                "source": "s",
+                "prompt": [user(f"Frage {i} 質問?")],
+                "round": number,
+                "completions": [{"text": f"answer {number}.{k}", "reward": rng.random()} for k in range(3)],
+            }
             rows.append(rec)
             top = max(rec["completions"], key=lambda c: c["reward"])
             best[i] = max(best.get(i, (0, "")), (top["reward"], top["text"]))
@@ -247,7 +264,9 @@ def test_one_id_of_two_prompts_is_a_bad_row(tmp_path, pt):
     jsonl(tmp_path / "b.jsonl", [scored(2, id="y"), scored(3, id="x", prompt=[user("another")])])
     done = pt("pt-curate", "best", "a.jsonl", "b.jsonl", "--pool", "id", check=3)
     assert "b.jsonl:2: its prompt is not that of a.jsonl:1, which has the same id" in done.err
-    done = pt("pt-curate", "best", "a.jsonl", "b.jsonl", "--pool", "id", "--on-error", "skip", "--rejects", "bad.jsonl", check=0)
+    done = pt(
+        "pt-curate", "best", "a.jsonl", "b.jsonl", "--pool", "id", "--on-error", "skip", "--rejects", "bad.jsonl", check=0
+    )
     assert [(one["id"], one["reward"]) for one in rows_of(done.out)] == [("x", 1), ("y", 2)]
     assert "rows: 4 in, 2 out, 1 dropped, 1 errored" in done.err
     (bad,) = rows_of((tmp_path / "bad.jsonl").read_text())
@@ -255,7 +274,9 @@ def test_one_id_of_two_prompts_is_a_bad_row(tmp_path, pt):
 
 
 def test_prompts_of_middling_difficulty(tmp_path, pt):
-    rows = [scored(*[1] * (i % 5), *[0] * (4 - i % 5), id=f"r{i}", verifier={"name": "math", "answer": "1"}) for i in range(50)]
+    rows = [
+        scored(*[1] * (i % 5), *[0] * (4 - i % 5), id=f"r{i}", verifier={"name": "math", "answer": "1"}) for i in range(50)
+    ]
     jsonl(tmp_path / "a.jsonl", rows)
     for jobs in (1, 2):
         done = pt("pt-curate", "best", "a.jsonl", "--pass-rate", "0.1:0.9", "--prompts", "-j", jobs, check=0)
@@ -286,8 +307,10 @@ def test_graded_samples_of_real_problems(data, tmp_path, pt):
     rows = rows_of((tmp_path / "p.jsonl").read_text())[:200]
     for row in rows:
         gold = row["verifier"]["answer"]
-        row["completions"] = [{"text": text, "finish": "stop"} for text in ("So it is 123456789.\n#### 123456789", f"#### {gold}",
-                                                                          f"The answer is {gold}.")]
+        row["completions"] = [
+            {"text": text, "finish": "stop"}
+            for text in ("So it is 123456789.\n#### 123456789", f"#### {gold}", f"The answer is {gold}.")
+        ]
     jsonl(tmp_path / "s.jsonl", rows)
     pt("pt-score", "--verify", "s.jsonl", "-o", "scored.jsonl", check=0)
     kept = rows_of(pt("pt-curate", "best", "scored.jsonl", "--passes", "math>=1", "--per-prompt", "3", check=0).out)

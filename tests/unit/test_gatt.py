@@ -45,10 +45,24 @@ def test_a_dialogue_by_hand():
     assert asked == {"id": "d", "source": "s", "gatt": {"instruction": LONG, "first": SHORT}, "prompt": [
         {"role": "system", "content": "Be kind."}, user(f"{LONG}\nHi"), assistant("Ho"), user(f"{LONG}\nAnd?")]}
     record.check(asked)
-    asked["completions"] = [{"text": "", "reward": 9}, {"text": "Low.", "reward": 0}, {"text": "High.", "reward": 1, "finish": "length"}]
+    asked["completions"] = [
+        {"text": "", "reward": 9},
+        {"text": "Low.", "reward": 0},
+        {"text": "High.", "reward": 1, "finish": "length"},
+    ]
     made, why = ghost.trained(asked)
-    assert why is None and made == {"id": "d", "source": "s", "gatt": {"instruction": LONG, "first": SHORT}, "messages": [
-        {"role": "system", "content": "Be kind."}, user(f"{SHORT}\nHi"), assistant("Ho", train=False), user("And?"), assistant("High.")]}
+    assert why is None and made == {
+        "id": "d",
+        "source": "s",
+        "gatt": {"instruction": LONG, "first": SHORT},
+        "messages": [
+            {"role": "system", "content": "Be kind."},
+            user(f"{SHORT}\nHi"),
+            assistant("Ho", train=False),
+            user("And?"),
+            assistant("High."),
+        ],
+    }
     record.check(made)
     assert ghost.following(asked) == (None, "it has no more turns: --step train")
 
@@ -62,7 +76,12 @@ def test_turn_by_turn_by_hand():
     assert ghost.trained(asked) == (None, "it has more turns: --step next")
     second, why = ghost.following(asked)
     assert why is None and "completions" not in second and "prompt_ids" not in second
-    assert second["prompt"] == [{"role": "system", "content": "Be kind."}, user(f"{LONG}\nHi"), assistant("First."), user(f"{LONG}\nAnd?")]
+    assert second["prompt"] == [
+        {"role": "system", "content": "Be kind."},
+        user(f"{LONG}\nHi"),
+        assistant("First."),
+        user(f"{LONG}\nAnd?"),
+    ]
     assert second["gatt"] == {"instruction": LONG, "first": LONG}
     second["completions"] = [{"text": "Third."}]
     made, _ = ghost.trained(second)
@@ -71,7 +90,10 @@ def test_turn_by_turn_by_hand():
 
 def test_what_cannot_be_used():
     assert ghost.trained({**ghost.start(TALK, ONE), "completions": [{"text": " "}]}) == (None, "no completion with a text")
-    assert ghost.following({**ghost.start(TALK, ONE, turn_by_turn=True), "completions": []}) == (None, "no completion with a text")
+    assert ghost.following({**ghost.start(TALK, ONE, turn_by_turn=True), "completions": []}) == (
+        None,
+        "no completion with a text",
+    )
     for broken in ({}, {"gatt": 1}, {"gatt": {"instruction": "x"}}):
         for step in (ghost.trained, ghost.following):
             with pytest.raises(ValueError, match="has no gatt"):
@@ -91,8 +113,17 @@ def test_other_forms_of_dialogue():
     assert "turns" not in ghost.start(bench, ONE)["gatt"]
     with pytest.raises(ValueError, match=r"turns\[1\] is empty"):
         ghost.start({**bench, "turns": ["One", ""]}, ONE, turn_by_turn=True)
-    tools = {"id": "x", "messages": [user("u"), assistant("", tool_calls=[{"name": "f"}]), {"role": "tool", "content": "5"}, assistant("a"), user("v"),
-                                     assistant("b")]}
+    tools = {
+        "id": "x",
+        "messages": [
+            user("u"),
+            assistant("", tool_calls=[{"name": "f"}]),
+            {"role": "tool", "content": "5"},
+            assistant("a"),
+            user("v"),
+            assistant("b"),
+        ],
+    }
     asked = ghost.start(tools, ONE)
     assert [turn["role"] for turn in asked["prompt"]] == ["user", "assistant", "tool", "assistant", "user"]
     made, _ = ghost.trained({**asked, "completions": [{"text": "c"}]})
@@ -100,11 +131,18 @@ def test_other_forms_of_dialogue():
     record.check(made)
 
 
-@pytest.mark.parametrize("rows,why", [
-    ([], "it has no lists"), ([{}], "list 1: name is null"), ([ROWS[0], {**ROWS[1], "values": []}], "list 2: values is no list, or empty"),
-    ([{**ROWS[0], "instruction": "Act."}], "the instruction has no {value}"), ([ROWS[0], ROWS[0]], "two lists have one name"),
-    ([{**ROWS[0], "values": ["a", " "]}], r"values\[1\] is empty"), ([{**ROWS[0], "values": ["</s>"]}], "template token </s>"),
-])
+@pytest.mark.parametrize(
+    "rows,why",
+    [
+        ([], "it has no lists"),
+        ([{}], "list 1: name is null"),
+        ([ROWS[0], {**ROWS[1], "values": []}], "list 2: values is no list, or empty"),
+        ([{**ROWS[0], "instruction": "Act."}], "the instruction has no {value}"),
+        ([ROWS[0], ROWS[0]], "two lists have one name"),
+        ([{**ROWS[0], "values": ["a", " "]}], r"values\[1\] is empty"),
+        ([{**ROWS[0], "values": ["</s>"]}], "template token </s>"),
+    ],
+)
 def test_lists_that_are_none(rows, why):
     with pytest.raises(ValueError, match=why):
         Lists(rows)
@@ -145,12 +183,28 @@ def test_only_the_last_answer_is_trained(policy):
     from pt_tools import models, tokens
 
     tok = models.load_tokenizer(str(policy))
-    talk = {"id": "t", "messages": [user("What is 2 plus 3?"), assistant("The answer is 5."), user("What is 4 plus 3?"), assistant("x"),
-                                    user("Say it again."), assistant("y")]}
+    talk = {
+        "id": "t",
+        "messages": [
+            user("What is 2 plus 3?"),
+            assistant("The answer is 5."),
+            user("What is 4 plus 3?"),
+            assistant("x"),
+            user("Say it again."),
+            assistant("y"),
+        ],
+    }
     asked = ghost.start(talk, ONE, short=1)
     made, _ = ghost.trained({**asked, "completions": [{"text": "The answer is 7."}]})
     contents = [turn["content"] for turn in made["messages"]]
-    assert contents == [f"{SHORT}\nWhat is 2 plus 3?", "The answer is 5.", "What is 4 plus 3?", "x", "Say it again.", "The answer is 7."]
+    assert contents == [
+        f"{SHORT}\nWhat is 2 plus 3?",
+        "The answer is 5.",
+        "What is 4 plus 3?",
+        "x",
+        "Say it again.",
+        "The answer is 7.",
+    ]
     plain = [{"role": turn["role"], "content": turn["content"]} for turn in made["messages"]]
     text = tok.apply_chat_template(plain, tokenize=False)
     encoded = tok(text, add_special_tokens=False, return_offsets_mapping=True)
@@ -178,12 +232,40 @@ def test_the_pipeline_with_a_sampled_model(tmp_path, pt, policy):
         user(f"What is {i} plus {t}?"), assistant(f"It is {i + t}."))]} for i in range(12)]
     jsonl(tmp_path / "talks.jsonl", talks)
     jsonl(tmp_path / "lists.jsonl", ROWS)
-    pt("pt-curate", "gatt", "talks.jsonl", "--instructions", "lists.jsonl", "--turn-by-turn", "--seed", "5", "-o", "p1.jsonl", check=0)
+    pt(
+        "pt-curate",
+        "gatt",
+        "talks.jsonl",
+        "--instructions",
+        "lists.jsonl",
+        "--turn-by-turn",
+        "--seed",
+        "5",
+        "-o",
+        "p1.jsonl",
+        check=0,
+    )
     made, said = [], {}
     for turn in (1, 2, 3):
-        pt("pt-sample", f"p{turn}.jsonl", "-m", policy, "-n", "3", "--max-new-tokens", "6", "--seed", turn, "-o", f"s{turn}.jsonl", check=0)
+        pt(
+            "pt-sample",
+            f"p{turn}.jsonl",
+            "-m",
+            policy,
+            "-n",
+            "3",
+            "--max-new-tokens",
+            "6",
+            "--seed",
+            turn,
+            "-o",
+            f"s{turn}.jsonl",
+            check=0,
+        )
         for rec in rows_of(tmp_path / f"s{turn}.jsonl"):
-            assert all(t["content"].startswith(rec["gatt"]["instruction"] + "\n") for t in rec["prompt"] if t["role"] == "user")
+            assert all(
+                t["content"].startswith(rec["gatt"]["instruction"] + "\n") for t in rec["prompt"] if t["role"] == "user"
+            )
             said[rec["id"], turn] = [c["text"] for c in rec["completions"]]
         trained = pt("pt-curate", "gatt", "--step", "train", f"s{turn}.jsonl", "-o", f"t{turn}.jsonl", check=0)
         after = pt("pt-curate", "gatt", "--step", "next", f"s{turn}.jsonl", "-o", f"p{turn + 1}.jsonl", check=0)
@@ -217,7 +299,9 @@ def test_a_model_trains_on_it(tmp_path, pt, policy):
     """pt-sft takes the records, and counts as trained tokens those of the last answers."""
     talk = {"messages": [user("What is 2 plus 3?"), assistant("The answer is 5."), user("Say it again."), assistant("x")]}
     asked = [ghost.start({**talk, "id": f"t{i}"}, ONE) for i in range(4)]
-    jsonl(tmp_path / "asked.jsonl", [{**rec, "completions": [{"text": "The answer is 5.", "finish": "stop"}]} for rec in asked])
+    jsonl(
+        tmp_path / "asked.jsonl", [{**rec, "completions": [{"text": "The answer is 5.", "finish": "stop"}]} for rec in asked]
+    )
     pt("pt-curate", "gatt", "--step", "train", "asked.jsonl", "-o", "gatt.jsonl", check=0)
     pt("pt-sft", "gatt.jsonl", "-m", policy, "-o", "out", "--max-steps", "1", "--batch-size", "4", "--threads", "1", check=0)
     assert (tmp_path / "out" / "MANIFEST.json").exists()
@@ -231,7 +315,19 @@ def test_real_dialogues(data, tmp_path, pt):
     jsonl(tmp_path / "lists.jsonl", ROWS)
     pt("pt-curate", "convert", data / "mt_bench" / "question.jsonl", "-o", "mt.jsonl", check=0)
     for jobs in (1, 2):
-        done = pt("pt-curate", "gatt", "mt.jsonl", "--instructions", "lists.jsonl", "--turn-by-turn", "-j", jobs, "-o", f"{jobs}.jsonl", check=0)
+        done = pt(
+            "pt-curate",
+            "gatt",
+            "mt.jsonl",
+            "--instructions",
+            "lists.jsonl",
+            "--turn-by-turn",
+            "-j",
+            jobs,
+            "-o",
+            f"{jobs}.jsonl",
+            check=0,
+        )
         assert "rows: 80 in, 80 out" in done.err
     assert (tmp_path / "1.jsonl").read_bytes() == (tmp_path / "2.jsonl").read_bytes()
     assert all(len(rec["gatt"]["turns"]) == 1 for rec in rows_of(tmp_path / "1.jsonl"))
@@ -242,16 +338,25 @@ def test_real_dialogues(data, tmp_path, pt):
     for old, new in zip(before, after):
         record.check(new)
         users = [t["content"] for t in old["messages"] if t["role"] == "user"]
-        assert [t["content"] for t in new["prompt"] if t["role"] == "user"] == [f"{new['gatt']['instruction']}\n{text}" for text in users]
-        assert [t for t in new["prompt"] if t["role"] != "user"] == [t for t in old["messages"][:len(new["prompt"])] if t["role"] != "user"]
+        assert [t["content"] for t in new["prompt"] if t["role"] == "user"] == [
+            f"{new['gatt']['instruction']}\n{text}" for text in users
+        ]
+        assert [t for t in new["prompt"] if t["role"] != "user"] == [
+            t for t in old["messages"][: len(new["prompt"])] if t["role"] != "user"
+        ]
 
 
-@pytest.mark.parametrize("argv,code,why", [
-    ((), 2, "--step start needs --instructions"), (("--step", "next", "--seed", "1"), 2, "--seed is of use only with --step start"),
-    (("--step", "train", "--instructions", "lists.jsonl"), 2, "--instructions is of use only with"),
-    (("--instructions", "bad.jsonl"), 3, "bad.jsonl: list 1: instruction is null"), (("--step", "train"), 3, "a.jsonl:1: the record has no gatt"),
-    (("--instructions", "none.jsonl"), 2, "none.jsonl"),
-])
+@pytest.mark.parametrize(
+    "argv,code,why",
+    [
+        ((), 2, "--step start needs --instructions"),
+        (("--step", "next", "--seed", "1"), 2, "--seed is of use only with --step start"),
+        (("--step", "train", "--instructions", "lists.jsonl"), 2, "--instructions is of use only with"),
+        (("--instructions", "bad.jsonl"), 3, "bad.jsonl: list 1: instruction is null"),
+        (("--step", "train"), 3, "a.jsonl:1: the record has no gatt"),
+        (("--instructions", "none.jsonl"), 2, "none.jsonl"),
+    ],
+)
 def test_wrong_use(tmp_path, pt, argv, code, why):
     jsonl(tmp_path / "a.jsonl", [TALK])
     jsonl(tmp_path / "lists.jsonl", ROWS)

@@ -155,7 +155,9 @@ def twin(pools, counts, seed, caps=()):
         n = counts.get(name, len(pool))
         n = n if isinstance(n, int) else round(n * len(pool))
         whole, rest = divmod(n, len(pool))
-        out += [(place(rec, copy), rec) for copy in range(whole) for rec in pool] + [(place(rec, whole), rec) for rec in pool[:rest]]
+        out += [(place(rec, copy), rec) for copy in range(whole) for rec in pool] + [
+            (place(rec, whole), rec) for rec in pool[:rest]
+        ]
     return [rec for _, rec in sorted(out, key=lambda item: item[0])]
 
 
@@ -216,7 +218,9 @@ def test_order_of_rows_and_files_changes_nothing(here, pt, flags):
 
 
 def test_mixing_again_changes_nothing(here, pt):
-    (here / "once.jsonl").write_text(pt("pt-curate", "mix", "a.jsonl", "b.jsonl", "--seed", "3", "--cap", "prompt=3", check=0).out)
+    (here / "once.jsonl").write_text(
+        pt("pt-curate", "mix", "a.jsonl", "b.jsonl", "--seed", "3", "--cap", "prompt=3", check=0).out
+    )
     again = pt("pt-curate", "mix", "once.jsonl", "--seed", "3", "--cap", "prompt=3", check=0)
     assert again.out == (here / "once.jsonl").read_text() and "dropped" not in again.err
 
@@ -231,7 +235,21 @@ def test_a_mixture_of_nothing(tmp_path, pt):
 
 def test_pools_by_source(here, pt):
     sizes = Counter(rec.get("source", "none") for pool in pools_of(here).values() for rec in pool)
-    done = pt("pt-curate", "mix", "a.jsonl", "b.jsonl", "--by", "source", "--take", "本=7", "--take", "none=50%", "--take", "a=2.0", check=0)
+    done = pt(
+        "pt-curate",
+        "mix",
+        "a.jsonl",
+        "b.jsonl",
+        "--by",
+        "source",
+        "--take",
+        "本=7",
+        "--take",
+        "none=50%",
+        "--take",
+        "a=2.0",
+        check=0,
+    )
     found = Counter(rec.get("source", "none") for rec in rows_of(done.out))
     assert found == {"web": sizes["web"], "b": sizes["b"], "本": 7, "none": round(sizes["none"] / 2), "a": 2 * sizes["a"]}
     wrong = pt("pt-curate", "mix", "a.jsonl", "--by", "source", "--take", "wbe=7", check=3)
@@ -250,14 +268,23 @@ def test_proportions_and_alpha(tmp_path, pt):
     assert found("--total", "100", "--alpha", "1") == {"big": 90, "mid": 10}
     assert found("--total", "41", "--alpha", "0.5") == {"big": 30, "mid": 10, "low": 1}
     assert found("--total", "9", "--alpha", "0", "--repeat", "3") == {"big": 3, "mid": 3, "low": 3}
-    assert found("--total", "9", "--alpha", "0.5", "--weight", "low.jsonl=0", "--weight", "mid.jsonl=1.5") == {"big": 6, "mid": 3}
+    assert found("--total", "9", "--alpha", "0.5", "--weight", "low.jsonl=0", "--weight", "mid.jsonl=1.5") == {
+        "big": 6,
+        "mid": 3,
+    }
     done = pt("pt-curate", "mix", *files, "--total", "9", check=3)
     assert "low.jsonl has 1 rows, not 3" in done.err
 
 
 def test_a_budget_of_tokens(tmp_path, pt, world):
-    pool = [{"id": f"r{i}", "source": "s", "messages": [user(f"What is {i} plus {i * 7}?"), assistant("The answer is " + "7" * (i % 5 + 1))]}
-            for i in range(300)]
+    pool = [
+        {
+            "id": f"r{i}",
+            "source": "s",
+            "messages": [user(f"What is {i} plus {i * 7}?"), assistant("The answer is " + "7" * (i % 5 + 1))],
+        }
+        for i in range(300)
+    ]
     jsonl(tmp_path / "a.jsonl", pool)
     jsonl(tmp_path / "b.jsonl", [{**rec, "id": rec["id"] + "b", "source": "t"} for rec in pool])
     from pt_tools import models, tokens
@@ -265,8 +292,22 @@ def test_a_budget_of_tokens(tmp_path, pt, world):
     tokenizer, tok = str(world / "blank" / "tokenizer.json"), models.load_tokenizer(str(world / "blank"))
     sizes = {rec["id"]: len(tokens.encode_chat(tok, rec["messages"]).input_ids) for rec in pool}  # as pt-sft encodes
     for jobs, flags in ((1, ("--tokenizer", tokenizer)), (2, ("--tokenizer", world / "blank"))):
-        done = pt("pt-curate", "mix", "a.jsonl", "b.jsonl", "--total-tokens", "2000", "--weight", "a.jsonl=3", *flags, "-j", jobs,
-                  "-o", f"{jobs}.jsonl", check=0)
+        done = pt(
+            "pt-curate",
+            "mix",
+            "a.jsonl",
+            "b.jsonl",
+            "--total-tokens",
+            "2000",
+            "--weight",
+            "a.jsonl=3",
+            *flags,
+            "-j",
+            jobs,
+            "-o",
+            f"{jobs}.jsonl",
+            check=0,
+        )
         spent = Counter()
         for rec in rows_of((tmp_path / f"{jobs}.jsonl").read_text()):
             spent[rec["source"]] += sizes[rec["id"].removesuffix("b")]
@@ -278,19 +319,28 @@ def test_a_budget_of_tokens(tmp_path, pt, world):
     first = sorted((seeded.key(0, "mix", rec["id"], 0), rec["id"]) for rec in pool)
     kept = {rec["id"] for rec in rows_of((tmp_path / "1.jsonl").read_text()) if rec["source"] == "s"}
     assert kept == {id for _, id in first[:len(kept)]}  # the first in seeded order: no length is preferred
-    assert "give --total or --total-tokens" in pt("pt-curate", "mix", "a.jsonl", "--total", 5, "--total-tokens", 5, check=2).err
+    assert (
+        "give --total or --total-tokens" in pt("pt-curate", "mix", "a.jsonl", "--total", 5, "--total-tokens", 5, check=2).err
+    )
     assert "needs --tokenizer, or" in pt("pt-curate", "mix", "a.jsonl", "--total-tokens", 5, check=2).err
     assert "no tokenizer" in pt("pt-curate", "mix", "a.jsonl", "--total-tokens", 5, "--tokenizer", "a.jsonl", check=2).err
 
 
-@pytest.mark.parametrize("argv,why", [
-    (("--cap", "x"), "has not the form KEY=N"), (("--cap", "prompt=0"), "has not the form KEY=N"),
-    (("--cap", "3", "--cap", "source=4"), "source is given twice"), (("--cap", "domain=3"), "source, cluster or prompt"),
-    (("--alpha", "1"), "--alpha is of use only with"), (("--repeat", "2"), "--repeat is of use only with"),
-    (("--bytes-per-token", "4"), "of use only with --total-tokens"), (("--take", "a.jsonl=1", "--total", "1"), "give --take, or a total"),
-    (("--take", "a.jsonl=1e3"), "neither a number of rows nor a share"),
-    (("--total", "1", "--weight", "a.jsonl=inf"), "at least 0, and finite"),
-])
+@pytest.mark.parametrize(
+    "argv,why",
+    [
+        (("--cap", "x"), "has not the form KEY=N"),
+        (("--cap", "prompt=0"), "has not the form KEY=N"),
+        (("--cap", "3", "--cap", "source=4"), "source is given twice"),
+        (("--cap", "domain=3"), "source, cluster or prompt"),
+        (("--alpha", "1"), "--alpha is of use only with"),
+        (("--repeat", "2"), "--repeat is of use only with"),
+        (("--bytes-per-token", "4"), "of use only with --total-tokens"),
+        (("--take", "a.jsonl=1", "--total", "1"), "give --take, or a total"),
+        (("--take", "a.jsonl=1e3"), "neither a number of rows nor a share"),
+        (("--total", "1", "--weight", "a.jsonl=inf"), "at least 0, and finite"),
+    ],
+)
 def test_wrong_use(tmp_path, pt, argv, why):
     jsonl(tmp_path / "a.jsonl", [{"text": "a"}])
     assert why in pt("pt-curate", "mix", "a.jsonl", *argv, check=2).err
@@ -311,7 +361,10 @@ def test_pipes_and_packed_files_are_unpacked(here, pt):
                            capture_output=True, check=True)
     assert piped.stdout.decode() == plain
     (here / "cut.jsonl.gz").write_bytes((here / "a.jsonl.gz").read_bytes()[:-20])
-    assert "cut.jsonl.gz:" in (err := pt("pt-curate", "mix", "cut.jsonl.gz", "-o", "n.jsonl", check=3).err) and "cannot be read" in err
+    assert (
+        "cut.jsonl.gz:" in (err := pt("pt-curate", "mix", "cut.jsonl.gz", "-o", "n.jsonl", check=3).err)
+        and "cannot be read" in err
+    )
     assert not list(here.glob("n.jsonl*"))
 
 
@@ -325,7 +378,9 @@ def test_rejects_over_a_packed_input_are_refused(here, pt):
 def test_bad_rows_are_left_out_and_places_stay_right(tmp_path, pt):
     good = [{"id": f"r{i}", "text": f"text {i} é"} for i in range(50)]
     lines = [json.dumps(rec, ensure_ascii=False) for rec in good]
-    (tmp_path / "a.jsonl").write_text("\n".join(line + ("\n{broken\n\n[1]" if i % 5 == 0 else "") for i, line in enumerate(lines)))
+    (tmp_path / "a.jsonl").write_text(
+        "\n".join(line + ("\n{broken\n\n[1]" if i % 5 == 0 else "") for i, line in enumerate(lines))
+    )
     done = pt("pt-curate", "mix", "a.jsonl", "--on-error", "skip", check=0)
     assert sorted(rows_of(done.out), key=lambda rec: int(rec["id"][1:])) == good
     assert "rows: 70 in, 50 out, 20 errored" in done.err
@@ -377,8 +432,20 @@ def test_peak_memory_of_a_process(tmp_path):
         with open(tmp_path / f"{rows}.jsonl", "w") as file:
             for i in range(rows):
                 file.write(f'{{"id":"row-{i}","source":"s{i % 9}","cluster":"k{i // 3}","prompt":"Question {i}?"}}\n')
-        command = [str(Path(sys.executable).parent / "pt-curate"), "mix", str(tmp_path / f"{rows}.jsonl"), "-o", str(tmp_path / "out"), "-q",
-                   "--cap", "source=90000", "--cap", "cluster=2", "--cap", "prompt=1"]
+        command = [
+            str(Path(sys.executable).parent / "pt-curate"),
+            "mix",
+            str(tmp_path / f"{rows}.jsonl"),
+            "-o",
+            str(tmp_path / "out"),
+            "-q",
+            "--cap",
+            "source=90000",
+            "--cap",
+            "cluster=2",
+            "--cap",
+            "prompt=1",
+        ]
         process = subprocess.Popen(command)
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = status

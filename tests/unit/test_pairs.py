@@ -64,7 +64,9 @@ def test_why_there_is_no_pair():
     assert pair(scored(1.0, 1.0, 1.0)) == "tie: all rewards are equal"
     assert pair(scored(1.0, None)) == "fewer than two completions with a reward and a text"
     assert pair(scored()) == pair({"id": "x", "prompt": "u"}) == "fewer than two completions with a reward and a text"
-    assert pair(scored(1, 0), scores=("math", "help")) == "fewer than two completions with the score math and help and a text"
+    assert (
+        pair(scored(1, 0), scores=("math", "help")) == "fewer than two completions with the score math and help and a text"
+    )
     assert pair(scored(1.0, 0.75), margin=0.5) == "margin: no completion is so much worse than the best"
     assert pair(scored(1.0, 0.5), margin=0.5)["margin"] == 0.5
     same = scored(1.0, 0.5)
@@ -140,14 +142,29 @@ def naive(rec, rule):
     """The pairs that the rule allows, by trying all."""
     found = [c for c in rec["completions"] if c["reward"] is not None]
     top = max((c["reward"] for c in found), default=None)
-    return {(a["text"], b["text"]) for a in found for b in found
-            if (rule.rejected == "every" or a["reward"] == top) and a["reward"] - b["reward"] > rule.gap
-            and a["reward"] - b["reward"] >= rule.margin
-            and (not rule.length_ratio or max(len(a["text"]), len(b["text"])) <= rule.length_ratio * min(len(a["text"]), len(b["text"])))}
+    return {
+        (a["text"], b["text"])
+        for a in found
+        for b in found
+        if (rule.rejected == "every" or a["reward"] == top)
+        and a["reward"] - b["reward"] > rule.gap
+        and a["reward"] - b["reward"] >= rule.margin
+        and (
+            not rule.length_ratio
+            or max(len(a["text"]), len(b["text"])) <= rule.length_ratio * min(len(a["text"]), len(b["text"]))
+        )
+    }
 
 
-@given(REWARDS, st.sampled_from(pairs.REJECTED), st.integers(0, 2), st.integers(0, 2), st.sampled_from([None, 1.0, 1.5, 3.0]),
-       st.integers(1, 9), st.integers(0, 5))
+@given(
+    REWARDS,
+    st.sampled_from(pairs.REJECTED),
+    st.integers(0, 2),
+    st.integers(0, 2),
+    st.sampled_from([None, 1.0, 1.5, 3.0]),
+    st.integers(1, 9),
+    st.integers(0, 5),
+)
 def test_pairs_equal_a_naive_twin(rewards, rejected, gap, margin, ratio, per_prompt, seed):
     rec = scored(*rewards)
     for i, completion in enumerate(rec["completions"]):
@@ -217,7 +234,13 @@ def test_ratings_by_gap_and_the_margins_of_llama2():
 def test_ratings_from_the_data():
     assert pair(scored(5, 1, rating="slightly better"), margins="large")["margin"] == 1
     ready = {"id": "p", "prompt": "u", "chosen": "a", "rejected": "b", "x": 1}
-    for text, margin in (("Significantly  better", 3), ("better", 2), ("SLIGHTLY_BETTER", 1), ("negligibly better / unsure", 0), ("unsure", 0)):
+    for text, margin in (
+        ("Significantly  better", 3),
+        ("better", 2),
+        ("SLIGHTLY_BETTER", 1),
+        ("negligibly better / unsure", 0),
+        ("unsure", 0),
+    ):
         made = pair({**ready, "rating": text}, margins="large")
         assert made == {**ready, "rating": made["rating"], "margin": margin} and made["rating"] in pairs.RATINGS
     with pytest.raises(ValueError, match="rating is missing"):
@@ -256,7 +279,9 @@ def test_delta_pairs():
         record.check(made[0])
     firsts = Counter(texts([pair(delta(id=str(i)), models=(STRONG, WEAK))])[0] for i in range(400))
     assert len(firsts) == 4 and all(60 < n < 140 for n in firsts.values())
-    assert pair(delta(), models=("a1a1a1", WEAK)) == "no completion with a text is of the model a1a1a1"  # too short to be a hash
+    assert (
+        pair(delta(), models=("a1a1a1", WEAK)) == "no completion with a text is of the model a1a1a1"
+    )  # too short to be a hash
     assert pair(delta(m=0), models=(STRONG, "org/small")).endswith("of the model org/small")
     same = delta(1, 1)
     same["completions"][1]["text"] = "strong 0"
@@ -271,7 +296,18 @@ def test_delta_pairs_of_two_files_and_a_directory(tmp_path, pt, policy):
     rows = [{"id": f"r{i}", "source": "s", "prompt": [user(f"What is {i}?")]} for i in range(30)]
     jsonl(tmp_path / "strong.jsonl", [{**r, "completions": [{"text": "good " + r["id"], "model": model}]} for r in rows])
     jsonl(tmp_path / "weak.jsonl", [{**r, "completions": [{"text": "bad", "model": "w" * 64}]} for r in reversed(rows[:20])])
-    argv = ("pt-curate", "pair", "strong.jsonl", "weak.jsonl", "--pool", "id", "--chosen-model", policy, "--rejected-model", "w" * 64)
+    argv = (
+        "pt-curate",
+        "pair",
+        "strong.jsonl",
+        "weak.jsonl",
+        "--pool",
+        "id",
+        "--chosen-model",
+        policy,
+        "--rejected-model",
+        "w" * 64,
+    )
     done = pt(*argv, check=0)
     made = rows_of(done.out)
     assert [one["id"] for one in made] == [f"r{i}" for i in range(20)]
@@ -295,11 +331,17 @@ def test_length_bias_by_hand():
             "a": {"pairs": 2, "chosen_chars": 3, "rejected_chars": 3, "chosen_longer": 0.5},
             "b": {"pairs": 1, "chosen_chars": 3, "rejected_chars": 1, "chosen_longer": 1.0},
             "none": {"pairs": 1, "chosen_chars": 8, "rejected_chars": 8, "chosen_longer": 0.0}}}
-    assert lengths.lines()[:2] == ["mean length: chosen 4.2, rejected 3.8 characters; chosen is longer in 50% of the pairs",
-                                   "a: mean length: chosen 3.0, rejected 3.0 characters; chosen is longer in 50% of the pairs"]
+    assert lengths.lines()[:2] == [
+        "mean length: chosen 4.2, rejected 3.8 characters; chosen is longer in 50% of the pairs",
+        "a: mean length: chosen 3.0, rejected 3.0 characters; chosen is longer in 50% of the pairs",
+    ]
     for i in range(20):
         lengths.add({"source": f"x{i}\x1b", "chosen": "a", "rejected": "b"})
-    assert len(lengths.lines()) == 12 and lengths.lines()[-1] == "13 more sources" and not any("\x1b" in x for x in lengths.lines())
+    assert (
+        len(lengths.lines()) == 12
+        and lengths.lines()[-1] == "13 more sources"
+        and not any("\x1b" in x for x in lengths.lines())
+    )
 
 
 # --- the command --------------------------------------------------------------------------------------------------
@@ -307,7 +349,10 @@ def test_length_bias_by_hand():
 
 def test_any_number_of_processes(tmp_path, pt):
     rng = random.Random(1)
-    rows = [scored(*(rng.choice([None, 0, 0.5, 1]) for _ in range(4)), id=f"質問{i}", source=f"s{i % 3}", pad="x" * 2000) for i in range(5000)]
+    rows = [
+        scored(*(rng.choice([None, 0, 0.5, 1]) for _ in range(4)), id=f"質問{i}", source=f"s{i % 3}", pad="x" * 2000)
+        for i in range(5000)
+    ]
     jsonl(tmp_path / "a.jsonl", rows)
     argv = ("pt-curate", "pair", "a.jsonl", "--rejected", "every", "--per-prompt", "3", "--seed", "7")
     for jobs in (1, 2):
@@ -344,4 +389,6 @@ def test_real_pairs_get_ratings(data, tmp_path, pt):
     assert all(one == {**rec, "rating": one["rating"], "margin": one["margin"]} for one, rec in zip(made, rows))
     bias = json.loads(done.err.splitlines()[-1])["length_bias"]["sources"]["demo"]
     assert bias["chosen_chars"] == pytest.approx(sum(len(rec["chosen"][-1]["content"]) for rec in rows) / 300)
-    assert bias["chosen_longer"] == sum(len(r["chosen"][-1]["content"]) > len(r["rejected"][-1]["content"]) for r in rows) / 300
+    assert (
+        bias["chosen_longer"] == sum(len(r["chosen"][-1]["content"]) > len(r["rejected"][-1]["content"]) for r in rows) / 300
+    )

@@ -131,22 +131,47 @@ def test_any_number_of_processes_gives_the_same_bytes(tmp_path, pt):
     path = jsonl(tmp_path / "all.jsonl", rows)
     assert path.stat().st_size > 2 * blocks.SIZE
     for jobs in (1, 2, 3):
-        pt("pt-curate", "split", "all.jsonl", "--part", "a=0.5", "--part", "b=0.25", "-j", jobs, "-o", f"{jobs}.{{part}}", check=0)
+        pt(
+            "pt-curate",
+            "split",
+            "all.jsonl",
+            "--part",
+            "a=0.5",
+            "--part",
+            "b=0.25",
+            "-j",
+            jobs,
+            "-o",
+            f"{jobs}.{{part}}",
+            check=0,
+        )
     assert len({(tmp_path / f"{jobs}.a").read_bytes() for jobs in (1, 2, 3)}) == 1
     assert len({(tmp_path / f"{jobs}.b").read_bytes() for jobs in (1, 2, 3)}) == 1
 
 
 def test_without_clusters_prompts_decide(tmp_path, pt):
     jsonl(tmp_path / "all.jsonl", prompts(50))
-    done = pt("pt-curate", "split", "--part", "a=0.5", "--by", "cluster", "-o", "{part}.jsonl", input=(tmp_path / "all.jsonl").read_bytes(),
-              check=0)
+    done = pt(
+        "pt-curate",
+        "split",
+        "--part",
+        "a=0.5",
+        "--by",
+        "cluster",
+        "-o",
+        "{part}.jsonl",
+        input=(tmp_path / "all.jsonl").read_bytes(),
+        check=0,
+    )
     assert "no row has a `cluster`" in done.err and "rows: 50 in" in done.err
     pt("pt-curate", "split", "all.jsonl", "--part", "a=0.5", "-o", "by-prompt.{part}.jsonl", check=0)
     assert (tmp_path / "a.jsonl").read_bytes() == (tmp_path / "by-prompt.a.jsonl").read_bytes() != b""
 
 
 def test_bad_rows_are_told_once(tmp_path, pt):
-    (tmp_path / "all.jsonl").write_text(json.dumps({"prompt": "u", "cluster": "k"}) + "\n{broken\n" + json.dumps({"prompt": ""}) + "\n")
+    (tmp_path / "all.jsonl").write_text(
+        json.dumps({"prompt": "u", "cluster": "k"}) + "\n{broken\n" + json.dumps({"prompt": ""}) + "\n"
+    )
     argv = ("pt-curate", "split", "all.jsonl", "--part", "a=1", "--by", "cluster", "-o", "{part}.jsonl")
     assert "all.jsonl:2: not JSON" in pt(*argv, check=3).err and not (tmp_path / "a.jsonl").exists()
     done = pt(*argv, "--on-error", "skip", "--rejects", "bad.jsonl", check=0)
@@ -169,7 +194,7 @@ def test_splitting_a_part_again_changes_nothing(tmp_path, pt):
 
 
 def test_near_copies_never_straddle(tmp_path, pt):
-    """dedup --mark and split --by cluster: copies of a chat with a word changed, and what shares their prompts, stay together."""
+    """dedup --mark, split --by cluster: chats with a word changed stay together, with what shares their prompts."""
     rng = random.Random(3)
     vocabulary = [f"word{i}" for i in range(4000)]
     rows = []
@@ -177,13 +202,42 @@ def test_near_copies_never_straddle(tmp_path, pt):
         answer = rng.choices(vocabulary, k=80)
         for copy in range(3):
             said = [*answer[:copy * 20], rng.choice(vocabulary), *answer[copy * 20 + 1:]]
-            rows.append({"id": f"{i}.{copy}", "family": i, "messages": [user(f"Tell me {i}" + "!" * copy), assistant(" ".join(said))]})
-        rows.append({"id": f"{i}.other", "family": i, "messages": [user(f"tell me {i}"), assistant("another " + " ".join(rng.choices(vocabulary, k=60)))]})
+            rows.append(
+                {
+                    "id": f"{i}.{copy}",
+                    "family": i,
+                    "messages": [user(f"Tell me {i}" + "!" * copy), assistant(" ".join(said))],
+                }
+            )
+        rows.append(
+            {
+                "id": f"{i}.other",
+                "family": i,
+                "messages": [user(f"tell me {i}"), assistant("another " + " ".join(rng.choices(vocabulary, k=60)))],
+            }
+        )
     rng.shuffle(rows)
     jsonl(tmp_path / "all.jsonl", rows)
     pt("pt-curate", "dedup", "--near", "--mark", "all.jsonl", "-o", "marked.jsonl", check=0)
     marked = rows_of(tmp_path / "marked.jsonl")
     assert sum("cluster" in row for row in marked) == 360  # the three copies of a family, not its other answer
-    pt("pt-curate", "split", "marked.jsonl", "--part", "a=0.5", "--part", "b=0.5", "--by", "cluster", "-o", "{part}.jsonl", check=0)
+    pt(
+        "pt-curate",
+        "split",
+        "marked.jsonl",
+        "--part",
+        "a=0.5",
+        "--part",
+        "b=0.5",
+        "--by",
+        "cluster",
+        "-o",
+        "{part}.jsonl",
+        check=0,
+    )
     families = [{row["family"] for row in rows_of(tmp_path / f"{name}.jsonl")} for name in "ab"]
-    assert not families[0] & families[1] and len(families[0] | families[1]) == 120 and all(len(found) > 40 for found in families)
+    assert (
+        not families[0] & families[1]
+        and len(families[0] | families[1]) == 120
+        and all(len(found) > 40 for found in families)
+    )

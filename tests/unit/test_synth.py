@@ -20,7 +20,10 @@ def rows_of(text):
     return [json.loads(line) for line in text.splitlines()]
 
 
-PERSONAS = [{"persona": f"a baker of {i} loaves"} for i in range(8)] + [{"persona": "面包师"}, {"id": "p9", "persona": "خباز", "x y": 5}]
+PERSONAS = [{"persona": f"a baker of {i} loaves"} for i in range(8)] + [
+    {"persona": "面包师"},
+    {"id": "p9", "persona": "خباز", "x y": 5},
+]
 SEEDS = [{"prompt": "What is 2+2?", "domain": "math"}, {"instruction": "Name a colour.", "output": "Red."}]
 
 
@@ -29,7 +32,9 @@ def here(tmp_path):
     jsonl(tmp_path / "personas.jsonl", PERSONAS)
     jsonl(tmp_path / "seeds.jsonl", SEEDS)
     (tmp_path / "math.jinja").write_text("Write a problem for {{ persona }}.\n")
-    (tmp_path / "like.jinja").write_text("{% if row['x y'] is defined %}{{ row['x y'] }}: {% endif %}\n{{ persona }} asks like: {{ seed }}")
+    (tmp_path / "like.jinja").write_text(
+        "{% if row['x y'] is defined %}{{ row['x y'] }}: {% endif %}\n{{ persona }} asks like: {{ seed }}"
+    )
     return tmp_path
 
 
@@ -44,7 +49,11 @@ def test_all_combinations_by_hand(here, pt):
     texts = [rec["prompt"][0]["content"] for rec in made]
     assert texts[:3] == ["Write a problem for a baker of 0 loaves.", "a baker of 0 loaves asks like: What is 2+2?",
                          "a baker of 0 loaves asks like: Name a colour."]
-    assert texts[-3:] == ["Write a problem for خباز.", "5: خباز asks like: What is 2+2?", "5: خباز asks like: Name a colour."]
+    assert texts[-3:] == [
+        "Write a problem for خباز.",
+        "5: خباز asks like: What is 2+2?",
+        "5: خباز asks like: Name a colour.",
+    ]
     assert [rec["source"] for rec in made] == ["math", "like", "like"] * 10
     assert [rec.get("domain") for rec in made] == [None, "math", None] * 10
     assert made[-1]["synth"]["persona"] == "p9" and set(made[1]["synth"]) == {"template", "persona", "seed"}
@@ -110,7 +119,9 @@ def test_every_combination_is_as_likely(here, pt):
     like = synth.Template(str(here / "like.jinja"))
     combinations = synth.Combinations(4, [template, like], SEEDS)
     found = Counter(int(n) for seed in range(900) for n in combinations.drawn(4, seed))
-    assert len(found) == combinations.total == 12 and all(245 < n < 355 for n in found.values())  # 300; three deviations are 42
+    assert len(found) == combinations.total == 12 and all(
+        245 < n < 355 for n in found.values()
+    )  # 300; three deviations are 42
     assert [combinations.of(n)[0] for n in range(12)] == [0] * 3 + [1] * 3 + [2] * 3 + [3] * 3
     assert [combinations.of(n)[1:] for n in range(3)] == [(template, None), (like, SEEDS[0]), (like, SEEDS[1])]
 
@@ -124,9 +135,19 @@ def test_requests_that_are_answered_are_left_out(here, pt):
     answers = [{"text": "Fine."}], [{"text": "", "finish": "stop"}], [{"text": "x", "finish": "error"}], []
     jsonl(here / "answers.jsonl", [{**rec, "completions": answers[i % 4]} for i, rec in enumerate(made[:12])])
     done = pt(*argv, "--done", "answers.jsonl", check=0)
-    assert rows_of(done.out) == [rec for i, rec in enumerate(made) if i >= 12 or i % 4] and "answered already (3)" in done.err
+    assert (
+        rows_of(done.out) == [rec for i, rec in enumerate(made) if i >= 12 or i % 4] and "answered already (3)" in done.err
+    )
     counts = json.loads(pt(*argv, "--done", "answers.jsonl", "--dry-run", check=0).out)
-    assert counts == {"personas": 10, "templates": 2, "seeds": 2, "combinations": 30, "drawn": 20, "answered": 3, "requests": 17}
+    assert counts == {
+        "personas": 10,
+        "templates": 2,
+        "seeds": 2,
+        "combinations": 30,
+        "drawn": 20,
+        "answered": 3,
+        "requests": 17,
+    }
     all_ = jsonl(here / "all.jsonl", [{**rec, "completions": answers[0]} for rec in made])
     assert pt(*argv, "--done", "answers.jsonl", "--done", "all.jsonl", check=0).out == ""
     # A sampler that was killed leaves half a line.
@@ -150,7 +171,9 @@ def test_sampling_goes_on(here, pt, policy):
     done = pt("pt-curate", "synth", "a1.jsonl", "--template", "answer.jinja", "--on-error", "skip", check=0)
     texts = [rec["completions"][0]["text"].strip() for rec in rows_of((here / "a1.jsonl").read_text())]
     prompts = rows_of(done.out)
-    assert [rec["prompt"][0]["content"] for rec in prompts] == [text for text in texts if text and not record.TEMPLATE_TOKEN.search(text)]
+    assert [rec["prompt"][0]["content"] for rec in prompts] == [
+        text for text in texts if text and not record.TEMPLATE_TOKEN.search(text)
+    ]
     assert all(rec["synth"]["persona"] in first for rec in prompts)
 
 
@@ -166,7 +189,9 @@ def test_a_template_is_rendered_in_a_sandbox(here, pt):
     # What a row says is data: a template in it stays text, and a chat template's marks are refused.
     jsonl(here / "rows.jsonl", [{"persona": "{{ 7*7 }} {% raw %}"}, {"persona": "a<|im_end|>b"}, {"persona": " "}, {"x": 1}])
     (here / "t.jinja").write_text("{{ persona }}")
-    done = pt("pt-curate", "synth", "rows.jsonl", "--template", "t.jinja", "--on-error", "skip", "--rejects", "bad.jsonl", check=0)
+    done = pt(
+        "pt-curate", "synth", "rows.jsonl", "--template", "t.jinja", "--on-error", "skip", "--rejects", "bad.jsonl", check=0
+    )
     assert [rec["prompt"][0]["content"] for rec in rows_of(done.out)] == ["{{ 7*7 }} {% raw %}"]
     assert "rows: 4 in, 1 out, 3 errored" in done.err
     assert [(bad["line"], bad["reason"]) for bad in rows_of((here / "bad.jsonl").read_text())] == [
@@ -174,15 +199,22 @@ def test_a_template_is_rendered_in_a_sandbox(here, pt):
         (4, "template t: UndefinedError: 'persona' is undefined")]
 
 
-@pytest.mark.parametrize("argv,code,why", [
-    ((), 2, "--template is required"), (("--template", "none.jinja"), 2, "none.jinja"), (("--template", "broken.jinja"), 2, "broken.jinja: "),
-    (("--template", "fixed.jinja"), 2, "fixed has nothing of the persona's row"),
-    (("--template", "math.jinja", "--seeds", "seeds.jsonl"), 2, "no template has {{ seed }}"),
-    (("--template", "like.jinja"), 2, "give --seeds"), (("--template", "math.jinja", "--template", "math.jinja"), 2, "one is given twice"),
-    (("--template", "math.jinja", "--dry-run", "-o", "x.jsonl"), 2, "leave out --out"),
-    (("--template", "like.jinja", "--seeds", "bad.jsonl"), 3, "bad.jsonl:1: "), (("--template", "like.jinja", "--seeds", "empty.jsonl"), 3, "no seed prompts"),
-    (("--template", "math.jinja", "--done", "none.jsonl"), 2, "none.jsonl"),
-])
+@pytest.mark.parametrize(
+    "argv,code,why",
+    [
+        ((), 2, "--template is required"),
+        (("--template", "none.jinja"), 2, "none.jinja"),
+        (("--template", "broken.jinja"), 2, "broken.jinja: "),
+        (("--template", "fixed.jinja"), 2, "fixed has nothing of the persona's row"),
+        (("--template", "math.jinja", "--seeds", "seeds.jsonl"), 2, "no template has {{ seed }}"),
+        (("--template", "like.jinja"), 2, "give --seeds"),
+        (("--template", "math.jinja", "--template", "math.jinja"), 2, "one is given twice"),
+        (("--template", "math.jinja", "--dry-run", "-o", "x.jsonl"), 2, "leave out --out"),
+        (("--template", "like.jinja", "--seeds", "bad.jsonl"), 3, "bad.jsonl:1: "),
+        (("--template", "like.jinja", "--seeds", "empty.jsonl"), 3, "no seed prompts"),
+        (("--template", "math.jinja", "--done", "none.jsonl"), 2, "none.jsonl"),
+    ],
+)
 def test_wrong_use(here, pt, argv, code, why):
     (here / "broken.jinja").write_text("{{ persona ")
     (here / "fixed.jinja").write_text("Write a problem. {{ seed }}")
