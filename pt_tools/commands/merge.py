@@ -238,9 +238,11 @@ def shard_size(text: str) -> int:
 
 def _spec(cfg):
     """What is asked for, from flags or from the YAML file."""
-    from pt_tools.merge import mergekit_yaml, methods
+    from pt_tools.merge import methods
 
     if is_recipe(cfg.method):
+        from pt_tools.merge import mergekit_yaml
+
         why = f"is of no use with {cfg.method}, which says it all"
         options.refuse_unused(cfg, ("models", "base", *SEVERAL, *SINGLE, "param", "layers"), why)
         return _changed(cfg, mergekit_yaml.read(cfg.method))

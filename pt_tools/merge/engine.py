@@ -228,7 +228,7 @@ class _Merge:
             state = None
 
             def observe(space, block):
-                return method.observe(number, self._read(item, space, block)[0], item.parameters, stats)
+                return method.observe(number, self._read(item, space, block, count=False)[0], item.parameters, stats)
 
             for part in self.crew.map(observe, method.select(number, blocks, item.parameters, stats)):
                 state = method.fold(number, state, part)
@@ -268,28 +268,28 @@ class _Merge:
         self.writer.write(index, start * numbers.SIZES[item.dtype], raw)
         return tally.copied(bad)
 
-    def _read(self, item: Item, space: Space, number: int) -> tuple[Block, list[int]]:
-        """A block of all sources in fp32, and how many numbers of each are not finite."""
+    def _read(self, item: Item, space: Space, number: int, count: bool = True) -> tuple[Block, list[int]]:
+        """A block of all sources in fp32, and how many numbers of each are not finite (counted once, where they go out)."""
         entries = block_entries(item)
         start = number * entries
         n = min(entries, count_of(item.shape) - start)
         arrays, counts = [], []
         for place, source in enumerate(_sources(item)):
-            raw, bad = self._fetch(source, space, item, start, n)
+            raw, bad = self._fetch(source, space, item, start, n, count)
             arrays.append(space.array("model", place, n))
             numbers.decode(numbers.view(raw, source.tensor.dtype), source.tensor.dtype, arrays[-1])
             if source.delta is not None:
                 source.delta.add(arrays[-1], start, source.rows)
             for other in source.fill:
-                bad += self._fill(other, space, item, start, arrays[-1])
+                bad += self._fill(other, space, item, start, arrays[-1], count)
             counts.append(bad)
         base = arrays.pop() if item.base else None
         scratch = [space.array("scratch", place, n) for place in range(item.method.buffers)]
         return Block(arrays, base, space.array("out", 0, n), start, item.name, item.shape, scratch, self.plan.seed), counts
 
-    def _fill(self, source: Source, space: Space, item: Item, start: int, out: np.ndarray) -> int:
+    def _fill(self, source: Source, space: Space, item: Item, start: int, out: np.ndarray, count: bool) -> int:
         """Add another model's rows, each times its share, to rows that this model has not."""
-        raw, bad = self._fetch(source, space, item, start, len(out))
+        raw, bad = self._fetch(source, space, item, start, len(out), count)
         work = space.array("fill", 0, len(out))
         numbers.decode(numbers.view(raw, source.tensor.dtype), source.tensor.dtype, work)
         if source.delta is not None:
@@ -298,7 +298,7 @@ class _Merge:
         out += work
         return bad
 
-    def _fetch(self, source: Source, space: Space, item: Item, start: int, n: int) -> tuple[np.ndarray, int]:
+    def _fetch(self, source: Source, space: Space, item: Item, start: int, n: int, count: bool = True) -> tuple[np.ndarray, int]:
         """The stored bytes of a block, and how many of its numbers are not finite (an exception unless forced)."""
         dtype = source.tensor.dtype
         raw = space.array("raw", 0, n * numbers.SIZES[dtype], np.uint8)
@@ -306,7 +306,7 @@ class _Merge:
             self.files.read_into(source.tensor, start, n, raw)
         else:
             self._gather(source, item, start, raw)
-        bad = numbers.nonfinite(numbers.view(raw, dtype), dtype) if dtype in numbers.FLOATS else 0
+        bad = numbers.nonfinite(numbers.view(raw, dtype), dtype) if count and dtype in numbers.FLOATS else 0
         if bad and not self.force:
             raise _NonFinite
         return raw, bad

@@ -1,6 +1,6 @@
 """Task vectors with entries dropped: TIES and breadcrumbs by magnitude, DARE by chance, with or without a vote on signs.
 
-Entries are dropped and signs compared on bit patterns: an arithmetic shift of a difference gives a mask of all ones.
+Entries are dropped and signs turned on bit patterns: an arithmetic shift of a difference gives a mask of all ones.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pt_tools.merge.method import Block, Method, Parameters
 from pt_tools.merge.select import LOOKS, MAGNITUDE, Counts, Search, guess, sample, sampled
 from pt_tools.merge.simple import add_weighted, fp32_sum
 
+SIGN = np.int32(-1 << 31)  # the sign bit of an fp32
 CHANCES = 1 << 16  # random_bits gives 16 bits: probabilities are multiples of 1/CHANCES
 
 
@@ -23,25 +24,19 @@ def to_deltas(block: Block) -> None:
         np.subtract(model, block.base, out=model)
 
 
-def combine(block: Block, parameters: Parameters, vote: bool) -> None:
-    """out = b + λ Σ w_i d_i, divided by Σ w_i if `normalize`; the models hold d_i, dropped entries being 0.
+def combine(block: Block, parameters: Parameters, factors: list[float], vote: bool) -> None:
+    """out = b + λ Σ w_i f_i d_i, divided by Σ w_i if `normalize`; the models hold d_i, dropped entries being 0.
 
-    With `vote`, an entry's sign is that of Σ w_i d_i (arXiv:2306.01708, section 3), and only the entries w_i d_i of
-    that sign count, in the sum and in the divisor.
+    With `vote`, an entry's sign is that of the sum (arXiv:2306.01708, section 3), a sum of 0 being positive, and only
+    the entries w_i f_i d_i of that sign count, in the sum and in the divisor.
     """
-    weights, (work, divisor) = parameters.weights(), block.scratch[:2]
-    normalize = parameters.shared["normalize"]
+    weights, normalize = parameters.weights(), parameters.shared["normalize"]
+    scales = [weight * factor for weight, factor in zip(weights, factors)]
     total = fp32_sum(weights)
     if vote:
-        for weight, model in zip(weights, block.models):
-            np.multiply(model, np.float32(weight), out=model)
-        np.add(block.models[0], np.float32(0), out=block.out)
-        for model in block.models[1:]:
-            np.add(block.out, model, out=block.out)
-        _elect(block, weights, divisor if normalize else None)
-        total = divisor
+        total = _elect(block, weights, scales, normalize)
     else:
-        add_weighted(block.models, weights, block.out, work)
+        add_weighted(block.models, scales, block.out, block.scratch[0])
     if normalize and (vote or abs(total) >= 1e-8):
         np.divide(block.out, total, out=block.out)
     if parameters.shared["lambda"] != 1:
@@ -49,34 +44,41 @@ def combine(block: Block, parameters: Parameters, vote: bool) -> None:
     np.add(block.base, block.out, out=block.out)
 
 
-def _elect(block: Block, weights: np.ndarray, divisor: np.ndarray | None) -> None:
-    """From the sum in `out` to the sum of the entries that have its sign; `divisor` becomes the sum of their weights.
+def _elect(block: Block, weights: np.ndarray, scales: list[float], normalize: bool) -> np.ndarray | None:
+    """The sum of the entries that have the sign of the sum of all, in `out`; returns the sum of their weights if wanted.
 
-    A sum of 0 counts as positive.
+    The entries change their sign where that sum is negative, so that those that count are the positive ones.
     """
-    work = block.scratch[0].view(np.int32)
-    sign = block.scratch[2].view(np.int32)
-    np.copyto(sign, block.out.view(np.int32))
-    block.out[:] = 0
-    if divisor is not None:
-        divisor[:] = 0
-    for weight, model in zip(weights, block.models):
-        bits = model.view(np.int32)
-        np.bitwise_xor(bits, sign, out=work)
-        np.right_shift(work, 31, out=work)
-        np.invert(work, out=work)
-        np.bitwise_and(bits, work, out=bits)  # all ones where the signs agree
+    sign, divisor, work = block.scratch
+    for scale, model in zip(scales, block.models):
+        np.multiply(model, np.float32(scale), out=model)
+    np.add(block.models[0], np.float32(0), out=sign)
+    for model in block.models[1:]:
+        np.add(sign, model, out=sign)
+    np.bitwise_and(sign.view(np.int32), SIGN, out=sign.view(np.int32))
+    block.out.fill(0)
+    work.fill(0)
+    for model in block.models:
+        np.bitwise_xor(model.view(np.int32), sign.view(np.int32), out=model.view(np.int32))
+        np.maximum(model, work, out=model)
         np.add(block.out, model, out=block.out)
-        if divisor is not None:
-            np.bitwise_and(bits, MAGNITUDE, out=bits)
-            np.negative(bits, out=bits)
-            np.right_shift(bits, 31, out=bits)  # all ones where something is left
-            np.bitwise_and(bits, np.float32(weight).view(np.int32), out=bits)
-            np.add(divisor, model, out=divisor)
-    if divisor is not None and (weights >= 1e-8).all():
-        np.maximum(divisor, np.float32(1e-8), out=divisor)  # 0 only where the sum is 0
-    elif divisor is not None:
-        divisor[np.abs(divisor) < 1e-8] = 1
+    np.bitwise_xor(block.out.view(np.int32), sign.view(np.int32), out=block.out.view(np.int32))
+    return _weights_of_positive(block.models, weights, divisor, work) if normalize else None
+
+
+def _weights_of_positive(models, weights: np.ndarray, out: np.ndarray, work: np.ndarray) -> np.ndarray:
+    """Σ w_i over the models whose entry is above 0, in `out`; a number that divides 0 to 0 where there is none."""
+    for index, (weight, model) in enumerate(zip(weights, models)):
+        into = work if index else out
+        np.copyto(into, model > 0)
+        np.multiply(into, np.float32(weight), out=into)
+        if index:
+            np.add(out, work, out=out)
+    if (weights >= 1e-8).all():
+        np.add(out, np.float32(1e-30), out=out)  # far below the rounding of a weight
+    else:
+        out[np.abs(out) < 1e-8] = 1
+    return out
 
 
 class Thinned(Method):
@@ -131,11 +133,8 @@ class Thinned(Method):
     def apply(self, block: Block, parameters: Parameters, stats: list) -> None:
         to_deltas(block)
         self.thin(block, parameters, stats)
-        for i, model in enumerate(block.models):
-            factor = self.factor(i, parameters, stats)
-            if factor != 1:
-                np.multiply(model, np.float32(factor), out=model)
-        combine(block, parameters, self.vote)
+        factors = [self.factor(i, parameters, stats) for i in range(len(block.models))]
+        combine(block, parameters, factors, self.vote)
 
 
 class Trimmed(Thinned):

@@ -13,7 +13,7 @@ from pt_tools import job as jobs
 from pt_tools import stop
 from pt_tools.errors import Usage
 from pt_tools.files import read_json, remove, to_json, write_atomic
-from pt_tools.merge import build, directory, lora, lora_make, methods, run, soups
+from pt_tools.merge import build, directory, methods, run, soups
 from pt_tools.merge.build import Built
 from pt_tools.merge.spec import Part, Ref, Slice, Spec, ref
 
@@ -124,6 +124,8 @@ class _Scores:
 
 def bake(cfg, job, shard_size: int) -> None:
     """BASE ADAPTER…: a dense model with the adapters' changes in it."""
+    from pt_tools.merge import lora
+
     base, *adapters = _directories("lora", cfg.models)
     donor = directory.Model(Ref(str(base)))
     plan, config = lora.bake(base, adapters, shard_size=shard_size)
@@ -134,6 +136,8 @@ def bake(cfg, job, shard_size: int) -> None:
 
 def concatenate(cfg, job, weights: list[float]) -> None:
     """One adapter whose change is the weighted sum of the adapters' changes."""
+    from pt_tools.merge import lora_make
+
     paths = _directories("lora_cat", cfg.models)
     weights = (weights or [1.0]) * (len(paths) if len(weights) < 2 else 1)
     if len(weights) != len(paths):
@@ -145,6 +149,8 @@ def concatenate(cfg, job, weights: list[float]) -> None:
 
 def extract(cfg, job) -> None:
     """BASE TUNED: the adapter that turns the one nearly into the other."""
+    from pt_tools.merge import lora_make
+
     base, tuned = _directories("lora_extract", cfg.models)
     with run.Report(cfg.report) as report:
         done = lora_make.extract(base, tuned, job.out.stage, rank=cfg.rank, energy=cfg.energy,
