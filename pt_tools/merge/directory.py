@@ -80,7 +80,9 @@ class Model:
 
     def special(self, key: str):
         """A special token's id, or a list of them; the configuration's, for the generation's may have more."""
-        return text_part(self.config).get(key, self.config.get(key))
+        found = text_part(self.config).get(key, self.config.get(key))
+        ids = found if isinstance(found, list) else [found]
+        return found if ids and all(type(one) is int for one in ids) else None
 
     def __str__(self) -> str:
         return str(self.ref)
@@ -217,6 +219,7 @@ def template_of(model: Model) -> str | None:
     for name in ("chat_template.json", "tokenizer_config.json"):
         try:
             found = json.loads((model.path / name).read_bytes()).get("chat_template")
+            str(found).encode()  # a ValueError for what no file can hold
         except (OSError, ValueError, AttributeError):
             continue
         if isinstance(found, str):

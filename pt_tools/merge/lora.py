@@ -110,13 +110,25 @@ class Adapter:
         strange = module.parts.keys() - {kind + "A", kind + "B", "lora_B.bias", "lora_magnitude_vector"}
         if strange:
             self._refuse(f"module {module.name} has {min(strange)} too")
-        module.rank = _pattern(self.config.get("rank_pattern"), module.name, self.config.get("r", 8))
-        alpha = _pattern(self.config.get("alpha_pattern"), module.name, self.config.get("lora_alpha", 8))
+        module.rank = self._of(module, "r", "rank_pattern")
+        alpha = self._of(module, "lora_alpha", "alpha_pattern")
         stored = (module.a.shape[:1], module.b.shape[1:2])
         if stored != ((module.rank,), (module.rank,)) or not module.rank:
             self._refuse(f"module {module.name}: {CONFIG} says rank {module.rank}, its tensors have the shapes "
                          f"{list(module.a.shape)} and {list(module.b.shape)}")
         module.scale = alpha / (math.sqrt(module.rank) if self.config.get("use_rslora") else module.rank)
+
+    def _of(self, module: Module, name: str, patterns: str):
+        """A number of the configuration for one module: that of the first pattern which the end of the module's name
+        matches, from a dot on, as peft matches; else the general one."""
+        value, table = self.config.get(name, 8), self.config.get(patterns) or {}
+        try:
+            value = next((v for p, v in table.items() if re.match(rf"(.*\.)?({p})$", module.name)), value)
+        except (AttributeError, re.error):
+            self._refuse(f"{patterns} in {CONFIG} is no table of patterns")
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            self._refuse(f"{name} in {CONFIG} is no number for module {module.name}")
+        return value
 
     def _refuse(self, reason: str):
         raise BadModel(reason, str(self.path))
@@ -145,14 +157,6 @@ def read_config(path: Path) -> dict:
         raise BadModel(f"init_lora_weights {start} changed the base's own weights; convert it to plain LoRA first "
                        "(save_pretrained with path_initial_model_for_weight_conversion)", str(path))
     return config
-
-
-def _pattern(patterns: dict | None, module: str, default):
-    """The value of the first pattern that the end of a module's name matches, from a dot on, as peft matches."""
-    for pattern, value in (patterns or {}).items():
-        if re.match(rf"(.*\.)?({pattern})$", module):
-            return value
-    return default
 
 
 # --- a base and its adapter ---------------------------------------------------------------------------------------

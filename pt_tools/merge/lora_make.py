@@ -119,9 +119,13 @@ def _stack(out: _File, name: str, members: list) -> int:
     a = [adapter.store.load(module.a.name) for (adapter, _), module in zip(members, modules)]
     b = [adapter.store.load(module.b.name).astype(np.float64) * (weight * module.scale)
          for (adapter, weight), module in zip(members, modules)]
-    end = "" if modules[0].embedding else ".weight"
-    out.add(f"{name}.{kind}A{end}", np.concatenate(a, axis=0))
-    out.add(f"{name}.{kind}B{end}", np.concatenate(b, axis=1).astype(np.float32))
+    end, sides = "" if modules[0].embedding else ".weight", {"A": np.concatenate(a, axis=0), "B": np.concatenate(b, axis=1)}
+    for side, array in sides.items():
+        with np.errstate(over="ignore"):
+            array = array.astype(np.float32)
+        if not np.isfinite(array).all():
+            raise BadModel(f"module {name} has NaN or infinite numbers, or a scale or weight that makes them", str(members[0][0].path))
+        out.add(f"{name}.{kind}{side}{end}", array)
     return sum(module.rank for module in modules)
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from pt_tools.errors import BadModel, Usage
 from pt_tools.merge.plan import Source
 
+LARGEST_ID = 1 << 26
 FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt", "vocab.txt", "spiece.model")
 
 
@@ -31,6 +32,8 @@ class Vocabulary:
         """tokenizer.json without what does not touch ids."""
         try:
             content = json.loads((self.path / "tokenizer.json").read_bytes())
+            if not isinstance(content.get("model"), dict):
+                raise ValueError("it has no model")
             return {key: content.get(key) for key in ("model", "added_tokens", "normalizer", "pre_tokenizer")}
         except (ValueError, AttributeError, RecursionError) as error:
             raise BadModel(f"cannot read tokenizer.json: {error}", str(self.path)) from error
@@ -58,8 +61,8 @@ class Vocabulary:
     def ids(self) -> dict[str, int]:
         """Token → id, with added tokens."""
         out = self.learned | {token: one["id"] for token, one in self.added.items()}
-        if not all(type(i) is int and i >= 0 for i in out.values()):
-            raise BadModel("tokenizer.json has an id that is no whole number", str(self.path))
+        if not all(type(i) is int and 0 <= i < LARGEST_ID for i in out.values()):
+            raise BadModel("tokenizer.json has an id that is no whole number, or too large", str(self.path))
         return out
 
     def same(self, other: Vocabulary) -> bool:
@@ -123,7 +126,7 @@ def align(models: list[Vocabulary], base: int | None, choice: int | str | None, 
     known = [one.rows for one in models if one.rows is not None]
     if same and choice == "union":
         choice = None
-    if same and len(set(known)) <= 1 and (pad is None or not known or known[0] % pad == 0):
+    if same and (not known or len(set(known)) == 1 and (pad is None or known[0] % pad == 0)):
         return Alignment(first if choice is None else choice)
     if same:
         donor = first if choice is None else choice
