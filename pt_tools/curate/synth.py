@@ -47,7 +47,9 @@ class Combinations:
     """
 
     def __init__(self, personas: int, templates: list[Template], seeds: list[dict]):
-        self._each = [(template, seed) for template in templates for seed in (seeds if template.seeded and seeds else [None])]
+        self._each = [
+            (template, seed) for template in templates for seed in (seeds if template.seeded and seeds else [None])
+        ]
         self.total, self.each = personas * len(self._each), len(self._each)
 
     def of(self, number: int):
