@@ -57,8 +57,10 @@ class Canary:
 
 @pytest.fixture(autouse=True, scope="module")
 def adopted():
-    """Orphans of the sandbox become children of this process, so that none can be overlooked."""
+    """Orphans of the sandbox become children of this process, so that none can be overlooked; launchers too, so those of
+    earlier tests are not used."""
     confine.adopt_orphans()
+    sandbox._forget()
     yield
     confine.libc.prctl(confine.PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
 
