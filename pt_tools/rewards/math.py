@@ -15,7 +15,7 @@ flex      Tulu 3's MATH verifier: the last box and Minerva's "Final Answer: The 
 An answer given in another way is no answer: score 0, reason "no answer". A box or tag that is never closed is an
 unfinished answer. Of several answers the last one counts if text between them says why ("Wait, …"); answers with nothing
 but "or", "and", "maybe", punctuation between them are one answer, their list: `\boxed{12} or \boxed{13}` is neither 12
-nor 13, "12, but 13 is possible too" is not 12.
+nor 13, "12, but 13 is possible too" is not 12. A box that is denied, "not \boxed{9}", is none.
 
 How answers are compared: exactly, see `answers.py` (EQUAL ANSWERS); the base of a gold answer such as 2516_8 may be left
 out, as the question says it. Where that does not decide (functions, roots of sums), computer algebra does (math-verify),
@@ -48,14 +48,18 @@ _BRACE = re.compile(r"\\.|[{}]", re.S)  # an escaped brace is a character of the
 _SENTENCE_END = re.compile(r"(?<!\\)[.!?](?=\s|$|\*|\$)|,?\s+\(?(?:because|since|which)\b")
 _NUMBER = re.compile(r"(?:(?<![0-9A-Za-z)\]}])[-+])?(?:[0-9][0-9,]*(?:\.[0-9]+)?|\.[0-9]+)", re.A)
 # What may stand between answers that are offered together, and what opens a second thought behind one.
+# Of two alternatives none may match the same text: the time would double with every word.
 _OFFERED = re.compile(
-    r"(?:[\s$,;:.()\[\]*_&/-]|\\[()\[\],;:! ]|\\(?:text|mathrm|quad|qquad)(?![A-Za-z])|[{}]|</?answer>|answer|\d[.)]"
-    r"|(?:and|or|also|maybe|perhaps|possibly|alternatively|else|either|otherwise|is|are|could|may|might|be|possible|too"
-    r"|but|as|well|it|the|final|correct|another|option|candidate|x|y|z|n)(?![a-z]))*", re.I)  # fmt: skip
+    r"(?:[\s$,;:.()\[\]*_&/-]|\\[()\[\],;:! ]|\\(?:text|mathrm|quad|qquad)(?![A-Za-z])|[{}]|</?answer>|#?\d[.):]"
+    r"|(?:and|or|also|maybe|perhaps|possibly|alternatively|else|either|otherwise|is|are|could|can|may|might|be|possible|too"
+    r"|but|as|well|it|the|a|my|i|think|say|final|correct|valid|right|plausible|alternative|another|other|next|first|second"
+    r"|third|last|guess|possibility|x|y|z|n|[b-e](?=[.):])|(?:answer|option|candidate|choice|case|solution)s?)(?![a-z]))*",
+    re.I)  # fmt: skip
 _SECOND_THOUGHT = re.compile(
     r"[\s$,)\].*]*(?:\\[)\]])?[\s,]*\(?(?:(?:and/)?or|alternatively|(?:but|though) (?:it )?(?:maybe|perhaps|possibly|could be|might be))"
     r"\s+(?:maybe |perhaps |possibly |else |it is |it could be |even )?[\\($]*(-?[0-9](?:[^\n;.$)]|\.(?=[0-9])){0,40})"
     r"|[\s$,)\].*]*(?:but|though)\s+[\\($]*(-?[0-9]\S{0,30}) (?:is|may|might|could)", re.I)  # fmt: skip
+_NEGATED = re.compile(r"(?:\b(?:not|never|nor)|n't|\\neq?|≠)(?:\s+(?:be|equal(?: to)?|just|simply))?[\s$\\(\[*]*\Z", re.I)
 _SAME_AGAIN = re.compile(r"([^()]{1,100}?),?\s+\(?or\s([^()]{1,100}?)\)?")
 _BASE = re.compile(r"\$?([0-9A-F]+)_(?:[0-9]|\{[0-9]{1,2}\})\$?")
 _DECIMALS = re.compile(r"\.[0-9]{1,20}")
@@ -177,8 +181,7 @@ def _after_thinking(text):
 
 def _default(text):
     if _last_box_start(text) >= 0:
-        box = _boxed(text)
-        return [box] if box else "unfinished box"
+        return _boxed_only(text)
     found = _after_hashes(text) or _tagged(text) or _answer_is(text) or _result_line(text)
     return [found or _lone(text)]
 
@@ -192,8 +195,8 @@ def _lone(text):
 def _boxed_only(text):
     if _last_box_start(text) < 0:
         return "no answer"
-    box = _boxed(text)
-    return [box] if box else "unfinished box"
+    closed = _box_at(text, _last_box_start(text))
+    return [_boxed(text)] if closed else "unfinished box"
 
 
 def _last_number(text):
@@ -222,18 +225,31 @@ def _last_box_start(text, end=None):
 
 
 def _boxed(text):
-    r"""The content of the last \boxed{…} (or \boxed 5), with those it is offered with; None without a closed box."""
-    last = _box_at(text, _last_box_start(text))
+    r"""The content of the last \boxed{…} (or \boxed 5) that is not denied, with those it is offered with; None without a
+    closed box."""
+    last, *earlier = [*_boxes(text)] or [None]
     if not last:
         return None
-    offered, start = [last.answer], _last_box_start(text)
-    while len(offered) < 10 and (earlier := _last_box_start(text, start)) >= 0:
-        box = _box_at(text, earlier)
-        if not box or not 0 <= start - box.end <= _NEAR or not _OFFERED.fullmatch(text, box.end, start):
+    offered, (found, start) = [last[0].answer], last
+    for box, place in earlier:
+        if not 0 <= start - box.end <= _NEAR or not _OFFERED.fullmatch(text, box.end, start):
             break
         offered.append(box.answer)
-        start = earlier
-    return Found(_together(offered[::-1], text, last.end), last.end)
+        start = place
+    return Found(_together(offered[::-1], text, found.end), found.end)
+
+
+def _boxes(text):
+    """(Found, where it opens) of the last boxes that are not denied ("11, not 9"), from the last one; none of them if the
+    last is never closed."""
+    start = len(text)
+    for _ in range(10):
+        start = _last_box_start(text, start)
+        box = _box_at(text, start)
+        if not box:
+            return
+        if not _NEGATED.search(text, max(0, start - 30), start):
+            yield box, start
 
 
 def _together(offered, text, end):
