@@ -10,6 +10,7 @@ CURRENCY = "¤"  # a dollar sign that means money
 
 _INTEGER = re.compile(r"[-+]?[0-9]+")
 _MONEY = re.compile(r"\\\$|^\$(?=[0-9.,]+$)")
+_ROW_GAP = re.compile(r"\\\\\s*\[\s*-?[0-9.]+\s*(?:pt|em|ex|mm|cm|in)\s*\]")  # \\[4pt]
 _DOUBLED = re.compile(r"\\\\(?=[A-Za-z])")
 _REPLACED = [
     (re.compile(r"\\(?:left|right|[bB]igg?[lr]?|displaystyle|textstyle|limits|mathstrut|ensuremath)(?![A-Za-z])"), ""),
@@ -72,7 +73,7 @@ def normal(text):
 
 
 def _plain_latex(text):
-    text = text.strip()
+    text = _ROW_GAP.sub(lambda _: r"\\", text.strip())
     if "\\begin" not in text:
         text = _DOUBLED.sub(r"\\", text)
     text = _MONEY.sub(CURRENCY, text.replace("\\\\", ROW)).replace("\\%", "%").replace("\\#", "#").replace("\\&", "and")
