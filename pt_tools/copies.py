@@ -86,26 +86,24 @@ def index(job, files, rules: Rules, finder, jobs: int, ids: bool = False) -> Ind
 def _index(records, out, rules, text, of, with_ids):
     """(number of the file, columns of its rows, odd rows, keys) of a block."""
     texts, odd, ids, ranking = [], [], [], _Ranking(rules)
-    starts, lengths, lines = [], [], []
+    spans, lines = [], []
     for rec in record.checked(records):
         said = text(rec, rules.on)
-        try:
-            if with_ids:
-                ids.append(id_number(record.ensure_id(rec)["id"]))
-            ranking.add(rec, said)
-        except ValueError as reason:
-            records.reject(str(reason), rec)
-            continue
-        start, length = records.span
-        line = records.line
-        if line is None or not line.endswith(b"}\n"):
+        if ranking.needed:
+            try:
+                ranking.add(rec, said)
+            except ValueError as reason:
+                records.reject(str(reason), rec)
+                continue
+        if with_ids:
+            ids.append(id_number(record.ensure_id(rec)["id"]))
+        if records.line is None or not records.line.endswith(b"}\n"):
             odd.append(len(texts))
-        starts.append(start)
-        lengths.append(length)
+        spans.append(records.span)
         lines.append(records.number)
         texts.append(said)
-    columns = zip(Index.TYPES.items(), (map(records.block.start.__add__, starts), lengths, lines, ranking.ranks,
-                                        ranking.measures, ids))
+    starts = [records.block.start + start for start, _ in spans]
+    columns = zip(Index.TYPES.items(), (starts, [length for _, length in spans], lines, ranking.ranks, ranking.measures, ids))
     return records.block.file, {name: array(code, values) for (name, code), values in columns}, odd, of(texts)
 
 
@@ -121,8 +119,7 @@ class _Ranking:
         self._rules = rules
         self._rank_of = {source: rank for rank, source in enumerate(rules.prefer)}
         self.ranks, self.measures = [], []
-        if not self._rank_of and rules.keep == "first":
-            self.add = lambda rec, said: None
+        self.needed = bool(self._rank_of) or rules.keep != "first"
 
     def add(self, rec, said):
         """ValueError if the score is no number."""

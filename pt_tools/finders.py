@@ -68,11 +68,16 @@ def _exact(index, on, groups):
 
     clusters, labels = [], {}
     for group in groups:
-        equal, of_group = Equal(), {}
-        for row in group:
+        of_group = {}
+
+        def turns(row, of_group=of_group):
             rec = index.read(row)
-            equal.add(row, compared.turns(rec, on))
             of_group[row] = label(rec)
+            return compared.turns(rec, on)
+
+        equal = Equal(turns)
+        for row in group:
+            equal.add(row)
         for cluster in equal.clusters():
             clusters.append(cluster)
             labels.update((row, of_group[row]) for row in cluster)

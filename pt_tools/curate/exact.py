@@ -11,10 +11,10 @@ from zlib import crc32
 
 import orjson
 
-from pt_tools.curate.words import prompt_key
+from pt_tools.curate.words import fold, prompt_key
 
-WINDOW = 256  # characters at either end
-ENOUGH, KEPT = 80, 64  # bytes of letters there; a few behind those that are kept may hang on what was cut off
+WINDOW = 128  # characters at either end
+ENOUGH, KEPT = 48, 32  # bytes of letters there; a few behind those that are kept may hang on what was cut off
 MANY = 2**20  # keys from which on numpy is worth its start
 _WORD = re.compile(r"[^\W_]+")
 _NO_LETTERS = bytes(c for c in range(256) if not (c < 128 and chr(c).isalnum()))
@@ -23,11 +23,24 @@ _LOWER = bytes(c + 32 if 65 <= c <= 90 else c for c in range(256))
 
 def rough_key(turns: list[str]) -> int:
     """A 32-bit number that copies share."""
-    text = "\n".join(turns) if len(turns) != 1 else turns[0]
+    head, tail = turns[0], turns[-1]
+    if len(head) < WINDOW or len(tail) < WINDOW:
+        head = tail = "\n".join(turns)
+    start, end = _ascii_letters(head[:WINDOW]), _ascii_letters(tail[-WINDOW:])
+    if len(start) < ENOUGH or len(end) < ENOUGH:
+        start, end = _ends("\n".join(turns))
+    return crc32(start[:KEPT] + end[-KEPT:], len(turns)) or 1
+
+
+def _ends(text):
+    """Letters from its beginning and its end: all its ASCII letters if there are enough, else letters of every script."""
+    letters = _ascii_letters(text)
+    if len(letters) >= ENOUGH:
+        return letters, letters
     start, end = _letters(text[:WINDOW]), _letters(text[-WINDOW:])
     if len(start) < ENOUGH or len(end) < ENOUGH:
         start = end = _letters(text)
-    return crc32(start[:KEPT] + end[-KEPT:], len(turns))
+    return start, end
 
 
 def whole_key(turns: list[str]) -> bytes:
@@ -61,37 +74,44 @@ def _alike_many(keys):
 
 
 class Equal:
-    """Tells which of the texts that it is given are copies. Most are the same to the letter, and need no second look."""
+    """Tells which texts are copies; `read(place)` gives the turns of one.
 
-    def __init__(self):
+    Most are the same to the letter, or differ in their letters, and need no second look.
+    """
+
+    def __init__(self, read):
+        self._read = read
         self._same = {}  # hash of the turns as they are -> places
-        self._whole = {}  # hash of the turns -> whole key; while there is only one, None
-        self._first = None
+        self._letters = {}  # hash of their letters -> the first such
+        self._whole = {}  # hash of the turns -> whole key, of those that have the letters of another
 
-    def add(self, place, turns: list[str]) -> None:
+    def add(self, place) -> None:
+        turns = self._read(place)
         raw = hash(tuple(turns))
-        if raw not in self._same:
-            if self._first is None:
-                self._first = raw, turns
-            else:
-                raw_first, turns_first = self._first
-                if turns_first is not None:
-                    self._whole[raw_first] = whole_key(turns_first)
-                    self._first = raw_first, None
-                self._whole[raw] = whole_key(turns)
         self._same.setdefault(raw, []).append(place)
+        if len(self._same[raw]) > 1:
+            return
+        first = self._letters.setdefault(hash(_ascii_letters("\n".join(turns))), raw)
+        if first != raw:
+            if first not in self._whole:
+                self._whole[first] = whole_key(self._read(self._same[first][0]))
+            self._whole[raw] = whole_key(turns)
 
     def clusters(self) -> list[list]:
         """The places of those that have copies, a list for each cluster, in order."""
         by_key = {}
         for raw, places in self._same.items():
-            by_key.setdefault(self._whole.get(raw), []).extend(places)
+            by_key.setdefault(self._whole.get(raw, raw), []).extend(places)
         return sorted(sorted(places) for places in by_key.values() if len(places) > 1)
 
 
+def _ascii_letters(text):
+    """Its ASCII letters and digits, in lower case; the same for copies."""
+    if not text.isascii():
+        text = unicodedata.normalize("NFC", text).replace("İ", "i")
+    return text.encode("ascii", "ignore").translate(_LOWER, _NO_LETTERS)
+
+
 def _letters(text):
-    """Its letters and digits, in lower case, as UTF-8; equal for copies."""
-    if text.isascii():
-        return text.encode().translate(_LOWER, _NO_LETTERS)
-    text = unicodedata.normalize("NFC", text).replace("İ", "i").lower().replace("ς", "σ")
-    return "".join(_WORD.findall(text)).encode()
+    """All its letters and digits, in lower case; the same for copies."""
+    return "".join(_WORD.findall(fold(text))).encode()

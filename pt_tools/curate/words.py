@@ -10,13 +10,19 @@ import unicodedata
 
 WORD = re.compile(r"[a-z0-9]+")
 # In a short prompt an operator is the question: "47+38" and "47-38" have the same words. A minus stands before a digit.
-OPERATORS = b"+*/^=<>%"
+OPERATORS = "+*/^=<>%×÷−"
 MINUS = re.compile(r"-(?=\s*\d)")
-_SPACED = [(bytes([c]), bytes([32, c, 32])) for c in OPERATORS]
-_TERMS = bytes(c if chr(c).isalnum() or c > 127 or c in OPERATORS else 32 for c in range(256))
+# White space and punctuation beyond ASCII. What is missing here only keeps two prompts apart.
+BETWEEN = re.compile(
+    r"[\x80-\xa1\xa7\xab\xad\xb4\xb6-\xb8\xbb\xbf\u037e\u0387\u055a-\u055f\u0589\u058a\u05be"
+    r"\u05c0\u05c3\u05c6\u05f3\u05f4\u060c\u060d\u061b-\u061f\u066a-\u066d\u06d4\u0964\u0965\u0970\u0e5a\u0e5b\u0f04-\u0f14"
+    r"\u104a-\u104f\u10fb\u1360-\u1368\u1680\u17d4-\u17d6\u17d8-\u17da\u1800-\u180a\u2000-\u206f\u207d\u207e\u2308-\u230b"
+    r"\u2329\u232a\u27e6-\u27eb\u2983-\u2998\u2e00-\u2e2e\u2e30-\u2e7f\u3000-\u3004\u3008-\u3020\u3030\u303d\u30a0\u30fb"
+    r"\ufe10-\ufe1f\ufe30-\ufe6b\ufeff\uff01-\uff05\uff07-\uff0a\uff0c-\uff0f\uff1a\uff1b\uff1f\uff20\uff3b-\uff40\uff5b-\uff65]+")
+_SPACED = [(sign, f" {sign} ") for sign in OPERATORS]
+_TERMS = bytes(c if chr(c).isalnum() or chr(c) in OPERATORS else 32 for c in range(128)) + bytes(range(128, 256))
 # Upper case to lower case, what is between words to 0, UTF-8 left alone.
 _LOWER = bytes(c + 32 if 65 <= c <= 90 else c if chr(c).isalnum() or c > 127 else 0 for c in range(256))
-_LOWER_OR_OPERATOR = bytes(c if c in OPERATORS else _LOWER[c] for c in range(256))
 
 # Thai, Lao, Myanmar, Khmer, Tai and Balinese scripts, kana, Bopomofo, Han, Yi, Javanese, Tangut, Nushu.
 SPACELESS = ((0x0E00, 0x0EFF), (0x1000, 0x109F), (0x1780, 0x17FF), (0x1950, 0x19DF), (0x1A20, 0x1AAF), (0x1B00, 0x1B7F),
@@ -31,7 +37,16 @@ def words(text: str) -> list[str]:
     """The words of a text."""
     if text.isascii():
         return WORD.findall(text.lower())
-    return _strings([text], False)
+    buffer, starts, lengths, _ = split([text])
+    data = buffer.tobytes()
+    return [data[start:start + length].decode() for start, length in zip(starts.tolist(), lengths.tolist())]
+
+
+def fold(text: str) -> str:
+    """NFC and lower case, with one lower-case form of a letter wherever it stands."""
+    if text.isascii():
+        return text.lower()
+    return unicodedata.normalize("NFC", text).replace("İ", "i").lower().replace("ς", "σ")
 
 
 def prompt_key(turns: list[str]) -> tuple[str, ...]:
@@ -40,42 +55,50 @@ def prompt_key(turns: list[str]) -> tuple[str, ...]:
 
 
 def _terms(text):
-    if not text.isascii():
-        return " ".join(_strings([MINUS.sub("−", text)], True))
-    data = text.lower().encode()
+    text = fold(text)
+    if "-" in text:
+        text = MINUS.sub("−", text)
     for sign, spaced in _SPACED:
-        if sign in data:
-            data = data.replace(sign, spaced)
-    if b"-" in data:
-        data = MINUS.sub(" − ", data.decode()).encode()
-    return b" ".join(data.translate(_TERMS).split()).decode()
+        if sign in text:
+            text = text.replace(sign, spaced)
+    if not text.isascii():
+        text = BETWEEN.sub(" ", text)
+        leads, before, behind = _spaceless()
+        data = text.encode("utf-8", "replace")
+        if any(lead in data for lead in leads):
+            text = behind.sub("", before.sub("", text))
+    return b" ".join(text.encode("utf-8", "replace").translate(_TERMS).split()).decode()
 
 
-def _strings(texts, symbols):
-    buffer, starts, lengths, _ = split(texts, symbols)
-    data = buffer.tobytes()
-    return [data[start:start + length].decode() for start, length in zip(starts.tolist(), lengths.tolist())]
+@functools.cache
+def _spaceless():
+    """First bytes in UTF-8 of the characters of scripts that write no spaces; what is between them and others, before and
+    behind them."""
+    ranges = (*SPACELESS, (PLANES, BEHIND - 1))
+    leads = {bytes([lead]) for first, last in ranges for lead in range(chr(first).encode()[0], chr(last).encode()[0] + 1)}
+    some = "".join(f"{chr(first)}-{chr(last)}" for first, last in ranges)
+    between = r"[\x00-\x20!-$&-),.:;?@\[-\]_`{-~\-\x7f]+"
+    return sorted(leads), re.compile(f"{between}(?=[{some}])"), re.compile(f"(?<=[{some}]){between}")
 
 
-def split(texts: list[str], symbols: bool = False):
+def split(texts: list[str]):
     """(bytes, where words start in them, their lengths in bytes, which word is the first of each text (N + 1,)).
 
-    Vectorised over the bytes of all texts, in UTF-8; 8 bytes follow on the last word. With `symbols` these (operators,
-    currencies, emoji) are words too.
+    Vectorised over the bytes of all texts, in UTF-8; 8 bytes follow on the last word.
     """
-    return _split([text if text.isascii() else unicodedata.normalize("NFC", text) for text in texts], symbols)
+    return _split([text if text.isascii() else unicodedata.normalize("NFC", text) for text in texts])
 
 
-def _split(texts, symbols):
+def _split(texts):
     import numpy as np
 
     data = [text.encode("utf-8", "replace") for text in texts]
-    joined = b"\n".join([b"", *data, b" " * 8]).translate(_LOWER_OR_OPERATOR if symbols else _LOWER)
+    joined = b"\n".join([b"", *data, b" " * 8]).translate(_LOWER)
     buffer, cuts = np.frombuffer(joined, np.uint8), None
-    if symbols or not joined.isascii():
-        buffer, cuts = _folded(bytearray(joined), symbols)
+    if not joined.isascii():
+        buffer, cuts = _folded(bytearray(joined))
         if buffer is None:
-            return _split([text.replace("İ", "i").lower() for text in texts], symbols)
+            return _split([text.replace("İ", "i").lower() for text in texts])
     inside = buffer != 0
     if cuts is None:
         edges = np.flatnonzero(inside[1:] != inside[:-1]) + 1
@@ -87,7 +110,7 @@ def _split(texts, symbols):
     return buffer, starts, ends - starts, np.searchsorted(starts, behind)
 
 
-def _folded(data, symbols):
+def _folded(data):
     """(the bytes with what is not ASCII folded in place, where words are cut that follow on each other, or None).
 
     (None, None) if a letter has another length in lower case.
@@ -97,7 +120,7 @@ def _folded(data, symbols):
     buffer = np.frombuffer(data, np.uint8)
     at = np.flatnonzero(buffer >= 0xC0)
     codes, lengths = _decoded(buffer, at)
-    entries = _looked_up(codes, _tables()[symbols])
+    entries = _looked_up(codes, _table())
     if (entries & RESIZED).any():
         return None, None
     lower = entries & CODE
@@ -109,12 +132,9 @@ def _folded(data, symbols):
         some = other[lengths[other] > i]
         buffer[at[some] + i] = _encoded(lower[some], lengths[some], i)
     alone, cuts = entries >= ALONE, None
-    if alone.any() or symbols:
+    if alone.any():
         cuts = np.zeros(len(buffer), bool)
         cuts[at[alone]] = cuts[at[alone] + lengths[alone]] = True
-        if symbols:
-            signs = np.flatnonzero(np.isin(buffer, np.frombuffer(OPERATORS, np.uint8)))
-            cuts[signs] = cuts[signs + 1] = True
     return buffer, cuts
 
 
@@ -147,11 +167,8 @@ def _looked_up(codes, table):
 
 
 @functools.cache
-def _tables():
-    """For every code point its lower case, or 32 where it separates words, and its flags.
-
-    One table for words, one for words and symbols.
-    """
+def _table():
+    """For every code point its lower case, or 32 where it separates words, and its flags."""
     import numpy as np
 
     every = np.arange(PLANES, dtype="<u4")
@@ -160,16 +177,12 @@ def _tables():
     letter = np.zeros(PLANES, bool)
     for run in re.finditer(r"[^\W_]+", text):
         letter[run.start():run.end()] = True
-    category = {int(code): unicodedata.category(text[code]) for code in np.flatnonzero(~letter)}
-    letter[[code for code, name in category.items() if name[0] == "M"]] = True
-    symbol = [code for code, name in category.items() if code > 127 and name in ("Sm", "Sc", "So")]
-    words = np.where(letter, lower, np.uint32(32))
-    words |= np.where(letter & (_length(lower) != _length(every)), np.uint32(RESIZED), np.uint32(0))
+    letter[[code for code in np.flatnonzero(~letter).tolist() if unicodedata.category(text[code])[0] == "M"]] = True
+    table = np.where(letter, lower, np.uint32(32))
+    table |= np.where(letter & (_length(lower) != _length(every)), np.uint32(RESIZED), np.uint32(0))
     for first, last in SPACELESS:
-        words[first:last + 1] |= np.where(letter[first:last + 1], np.uint32(ALONE), np.uint32(0))
-    with_symbols = words.copy()
-    with_symbols[symbol] = lower[symbol] | ALONE
-    return words, with_symbols
+        table[first:last + 1] |= np.where(letter[first:last + 1], np.uint32(ALONE), np.uint32(0))
+    return table
 
 
 def _length(codes):

@@ -131,9 +131,11 @@ class Corpus:
         self.fill(rows)
 
     def question(self):
+        """A tenth of them end with a stock phrase, which is less than half of them."""
         language = self.languages[self.rng.choices([*SCRIPTS], [*SCRIPTS.values()])[0]]
-        text = prose(self.rng, language.words(self.rng, self.rng.randint(12, 70)), language.joint)
-        return f"{text} {self.rng.choice(STOCK)}" if language.joint and self.rng.random() < 0.1 else text
+        if language.joint and self.rng.random() < 0.1:
+            return f"{prose(self.rng, language.words(self.rng, self.rng.randint(40, 70)), ' ')} {self.rng.choice(STOCK)}"
+        return prose(self.rng, language.words(self.rng, self.rng.randint(12, 70)), language.joint)
 
     def chat(self):
         rng = self.rng
