@@ -299,12 +299,21 @@ _digests: dict[tuple, str] = {}
 
 def file_digest(path) -> str:
     """sha256 of a file's bytes, hex; remembered by size, mtime and inode."""
-    stat = os.stat(path)
-    key = (os.path.abspath(path), stat.st_size, stat.st_mtime_ns, stat.st_ino)
+    key = _file_key(path)
     if key not in _digests:
         with open(path, "rb") as file:
             _digests[key] = hashlib.file_digest(file, "sha256").hexdigest()
     return _digests[key]
+
+
+def remember(path, digest: str) -> None:
+    """The sha256 of a file as it is now, for `file_digest`: who wrote it may have hashed it on the way."""
+    _digests[_file_key(path)] = digest
+
+
+def _file_key(path) -> tuple:
+    stat = os.stat(path)
+    return os.path.abspath(path), stat.st_size, stat.st_mtime_ns, stat.st_ino
 
 
 def file_digests(paths) -> dict:

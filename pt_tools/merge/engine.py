@@ -46,9 +46,7 @@ def run(plan: Plan, out, scratch, threads: int = 1, force: bool = False, report=
         if say and merge.writer.position != {"item": 0, "block": 0}:
             say(f"going on with tensor {merge.writer.position['item'] + 1} of {len(plan.items)}")
         merge.run()
-        made = merge.writer.publish(out)
-        with ThreadPoolExecutor(threads) as pool:
-            digests = dict(zip(made, pool.map(file_digest, made.values())))
+        digests = {name: file_digest(path) for name, path in merge.writer.publish(out).items()}
     finally:
         merge.close()
     return {"bytes": sum(map(size_of, plan.items)), "tensors": len(plan.items), "seconds": time.monotonic() - began,
@@ -185,7 +183,7 @@ class _Merge:
         _allow_files(plan)
         self.files, self.crew = Files(), Crew(threads)
         self.writer = Writer(plan.items, plan.shard_size, plan.metadata,
-                             digest(plan, report=report is not None, force=force), Path(scratch) / "merge")
+                             digest(plan, report=report is not None, force=force), Path(scratch) / "merge", threads)
         self.nonfinite = {row["tensor"]: row["nonfinite"] for row in self.writer.rows if row["nonfinite"]}
 
     def close(self) -> None:

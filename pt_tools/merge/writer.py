@@ -18,7 +18,9 @@ from pathlib import Path
 
 from pt_tools.errors import Exhausted
 from pt_tools.files import apply_umask, remove, sync, to_json, write_atomic
+from pt_tools.merge.hashing import Hasher
 from pt_tools.merge.numbers import SIZES
+from pt_tools.outdir import remember
 
 SYNC_BYTES = 64 << 20  # so many bytes go to the disk together; a killed run loses no more
 
@@ -88,7 +90,7 @@ class Writer:
     `finished` was given until then.
     """
 
-    def __init__(self, items, shard_size: int, metadata: dict, digest: str, scratch):
+    def __init__(self, items, shard_size: int, metadata: dict, digest: str, scratch, threads: int = 1):
         self.items, self.scratch, self.digest = items, Path(scratch), digest
         self.places, self.files = layout(items, shard_size, metadata)
         self.rows: list[dict] = []
@@ -99,6 +101,17 @@ class Writer:
         self._syncing: Future | None = None
         self._dirty: set[str] = set()
         self._unsynced, self._new_rows = 0, []
+        self.hasher, self.ahead = self._make_hasher(threads), threads > 1
+        for index in range(self.position["item"] if self.ahead else 0):
+            self.hasher.finished(index)
+
+    def _make_hasher(self, threads: int) -> Hasher:
+        parts: dict[str, list] = {name: [] for name in self.files}
+        for index, (item, place) in enumerate(zip(self.items, self.places)):
+            parts[place.file].append((index, place.offset + size_of(item)))
+        for found in parts.values():
+            found.sort(key=lambda part: (part[1], part[0]))
+        return Hasher(self.scratch, parts, {name: size for name, (_, size) in self.files.items()}, threads)
 
     def _take_up(self) -> dict | None:
         """The last position of a journal of the same merge whose files are all there, their headers as they should be."""
@@ -165,6 +178,8 @@ class Writer:
             self.rows.append(row)
             self._new_rows.append(row)
         self.position = {"item": index + 1, "block": 0}
+        if self.ahead:  # with one thread the hash waits for the end, and is taken while the disk is written
+            self.hasher.finished(index)
 
     def _sync(self) -> None:
         """In the background: the bytes, then the line that says so."""
@@ -177,7 +192,8 @@ class Writer:
         def work():
             for name in names:
                 os.fdatasync(self._fds[name])
-            os.write(self._journal, line)
+            if os.write(self._journal, line) < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.scratch / "journal"))
             os.fdatasync(self._journal)
 
         self._syncing = self._background.submit(work)
@@ -192,6 +208,8 @@ class Writer:
 
         The files are linked, not moved, so that a run killed while its output is being sealed has all of them still.
         """
+        self._sync()
+        digests = self.hasher.digests()
         self.flush()
         out = Path(out)
         out.mkdir(parents=True, exist_ok=True)
@@ -201,6 +219,7 @@ class Writer:
             remove(made[name])
             _link(self.scratch / name, made[name])
             apply_umask(made[name])
+            remember(made[name], digests[name])
         if len(self.files) > 1:
             total = sum(size_of(item) for item in self.items)
             where = {item.name: place.file for item, place in zip(self.items, self.places)}
@@ -211,6 +230,7 @@ class Writer:
         return made
 
     def close(self) -> None:
+        self.hasher.close()
         self._background.shutdown()
         for fd in [*self._fds.values(), self._journal]:
             os.close(fd)

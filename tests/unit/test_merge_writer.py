@@ -1,6 +1,7 @@
 """The files of a merge: where tensors go, what other libraries read there, what a file system may lack."""
 
 import errno
+import hashlib
 import json
 import os
 import stat
@@ -13,7 +14,10 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from pt_tools import stop
+from pt_tools.errors import Exhausted, Stopped
 from pt_tools.merge import engine, writer
+from pt_tools.merge.hashing import Hasher
 from pt_tools.merge.method import Parameters
 from pt_tools.merge.plan import Item, Plan, Source
 from pt_tools.merge.simple import Copy, Linear
@@ -172,3 +176,39 @@ def test_bytes_of_one_tensor_written_in_any_order(tmp_path):
     made = files.publish(tmp_path / "out")
     files.close()
     assert np.array_equal(load_file(made["model.safetensors"])["x"].numpy(), data)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("shard_size", [1 << 30, 600_000, 40])
+def test_digests_are_those_of_the_bytes(tmp_path, monkeypatch, threads, shard_size):
+    """Hashed while they are filled, in another order than that of their parts, and from the start after a stop."""
+    tensors = MIXED | {f"t{i}": torch.randn(400, 700).to([torch.float32, torch.bfloat16, torch.float64][i % 3]) for i in range(5)}
+    plan = copied(tmp_path, tensors, shard_size)
+    for number, stopped in enumerate((None, 3, 7)):
+        out, scratch = tmp_path / f"out{number}", tmp_path / f"scratch{number}"
+        if stopped is not None:
+            calls = iter(range(1000))
+            monkeypatch.setattr(stop, "check", lambda: (_ for _ in ()).throw(Stopped("x")) if next(calls) == stopped else None)
+            with pytest.raises(Stopped):
+                engine.run(plan, out, scratch, threads=threads)
+            monkeypatch.undo()
+        done = engine.run(plan, out, scratch, threads=threads)["files"]
+        assert done == {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in out.glob("*.safetensors")}
+
+
+def test_a_hash_of_what_is_not_there_fails(tmp_path):
+    (tmp_path / "x").write_bytes(b"1234")
+    hasher = Hasher(tmp_path, {"x": [(0, 3), (1, 9)]}, {"x": 9}, threads=2)
+    hasher.finished(1)
+    hasher.finished(0)
+    with pytest.raises(OSError, match="x ends before it should"):
+        hasher.digests()
+    hasher.close()
+
+
+def test_a_full_disk_is_said_before_anything_is_computed(tmp_path, monkeypatch):
+    real = os.statvfs(tmp_path)
+    monkeypatch.setattr(os, "statvfs", lambda path: type("Disk", (), {"f_blocks": 9, "f_bavail": 0, "f_frsize": real.f_frsize}))
+    with pytest.raises(Exhausted, match=r"0.00 GB to write, 0.00 GB free"):
+        engine.run(copied(tmp_path, MIXED), tmp_path / "out", tmp_path / "scratch")
+    assert not list((tmp_path / "scratch").rglob("*.safetensors"))
