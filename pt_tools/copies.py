@@ -209,6 +209,9 @@ def say(job, found, kept) -> None:
     if sizes:
         job.say(f"{sum(sizes)} rows in {len(sizes)} clusters of copies, the largest of {max(sizes)}; redundant: "
                 + ", ".join(f"{source} {n}" for source, n in sources.most_common(10)))
+    if found.left:
+        job.final["copies"]["not_compared"] = found.left
+        job.say(f"{found.left} times a row was not compared with all that look like it, because too many do: texts of one template")
 
 
 def losers(index: Index, found, kept: dict[int, int]):

@@ -14,10 +14,14 @@ PORTION = 256  # rows that are read again at once
 
 @dataclass
 class Found:
-    """Clusters of copies, each a list of rows in order, and (id, source) of their rows."""
+    """Clusters of copies, each a list of rows in order, and (id, source) of their rows.
+
+    `left` rows were not compared with all that share a key with them, because too many do.
+    """
 
     clusters: list[list[int]] = field(default_factory=list)
     labels: dict[int, tuple[str, str]] = field(default_factory=dict)
+    left: int = 0
 
 
 class Exact:
@@ -127,7 +131,7 @@ def near_found(index, keys, rules, jobs, directory=None) -> Found:
     for of_band in groups:
         joined.join(*of_band)
     found = joined.clusters()
-    return Found(found, {row: labels[row] for cluster in found for row in cluster})
+    return Found(found, {row: labels[row] for cluster in found for row in cluster}, joined.left)
 
 
 def _grams(index, on, rows):

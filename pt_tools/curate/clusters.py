@@ -9,13 +9,13 @@ from pt_tools.curate.near import jaccard
 
 BIG = 16  # rows that share one key above which the next band's key divides them: texts of one template, say
 DIVISIONS = 3
-ROUNDS = 16
+ROUNDS = BIG - 1  # so that in other groups all are compared with all
 MANY = 4  # candidates for one row from which on a look at half of the bits comes first
 _TABLE = 2**16
 
 
 def groups(columns, bands: int):
-    """Groups of rows that share a key, for each band: yields (rows, starts), rows ascending within a group.
+    """Groups of rows that share a key other than 0, for each band: yields (rows, starts), rows ascending within a group.
 
     `columns(band)` is the column (N,) of the keys. A group of more than BIG rows is divided by the keys of the next
     bands, DIVISIONS times at most: of a thousand texts made of one template most are no copies of each other.
@@ -39,7 +39,7 @@ def groups(columns, bands: int):
 def _divided(keys, rows, group):
     """The rows that share key and group with another, (rows, starts of the groups)."""
     order = np.argsort(keys, kind="stable") if group is None else np.lexsort((keys, group))
-    same = keys[order[1:]] == keys[order[:-1]]
+    same = (keys[order[1:]] == keys[order[:-1]]) & (keys[order[1:]] != 0)
     if group is not None:
         same &= group[order[1:]] == group[order[:-1]]
     inside = np.zeros(len(order) + 1, bool)
@@ -64,7 +64,7 @@ class Clusters:
         self.rows, self._sizes, self._sets, self._threshold = rows, sizes, sets, threshold
         self._parent = np.arange(len(rows))
         self._table = np.zeros(_TABLE, bool)
-        self.compared = self.left = 0
+        self.compared = self.left = 0  # pairs; rows of large groups that were not compared with all others
 
     def roots(self) -> np.ndarray:
         """The place in `rows` of the root of every row's cluster."""
@@ -83,20 +83,16 @@ class Clusters:
         return [part.tolist() for part in parts if len(part) > 1]
 
     def join(self, rows: np.ndarray, starts: np.ndarray) -> None:
-        """Compare the rows of every group, the first with all others, then the first of those that are no copies of it
-        with the rest, until all are compared or joined, ROUNDS times at most."""
+        """Compare the rows of every group with each other; of a large one the first ROUNDS with all others."""
         members = np.searchsorted(self.rows, rows)
-        group = np.repeat(np.arange(len(starts)), np.diff(starts, append=len(rows)))
-        for _ in range(ROUNDS):
-            first = np.flatnonzero(np.diff(group, prepend=-1))
-            if len(first) == len(group):
-                return
-            head = members[np.repeat(first, np.diff(first, append=len(group)))]
-            self._compare(head, members)
-            roots = self.roots()
-            rest = roots[members] != roots[head]
-            members, group = members[rest], group[rest]
-        self.left += len(members)
+        sizes = np.diff(starts, append=len(rows))
+        group = np.repeat(np.arange(len(starts)), sizes)
+        place = np.arange(len(rows)) - starts[group]
+        for turn in range(min(ROUNDS, sizes.max(initial=0) - 1)):
+            later = np.flatnonzero(place > turn)
+            self._compare(members[starts[group[later]] + turn], members[later])
+        rest = np.flatnonzero(place > ROUNDS)
+        self.left += np.count_nonzero(self.roots()[members[rest]] != self.roots()[members[starts[group[rest]]]])
 
     def _compare(self, heads, members):
         """Join those pairs that are copies."""
