@@ -69,6 +69,7 @@ FORMATS = ("mbpp", "humaneval", "ifeval", "rlvr", "verl", "mt-bench", "game24", 
 LABELS = ("id", "source", "domain")
 MADE_LATER = ("prompt_ids", "tokenizer", "template", "completions", "contamination", "margin", "rank", "reward",
               "chosen_ids", "rejected_ids", "tokens", "rules", "pass_rate")
+_NO_CONTENT = {*LABELS, *MADE_LATER}
 FINISHES = ("stop", "length", "stopped", "error")
 
 # A template's own marks inside a content would let the data open and close turns.
@@ -173,7 +174,7 @@ def content_hash(rec: dict) -> str:
 
     import orjson
 
-    content = {key: value for key, value in rec.items() if key not in LABELS and key not in MADE_LATER}
+    content = {key: value for key, value in rec.items() if key not in _NO_CONTENT}
     return hashlib.sha256(orjson.dumps(content, option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
 
 

@@ -9,6 +9,7 @@ from pt_tools.cli import command
 from pt_tools.errors import BadData, Usage
 from pt_tools.options import opt
 
+MAX_SOURCES = 1000  # that are counted apart
 WHERE = "An expression over the record's fields; may be given again, all must be true."
 
 
@@ -76,9 +77,14 @@ def filter(cfg, job):
     if cfg.files == ("-",) and len(cfg.where) == 1 and _is_file(cfg.where[0]):
         raise Usage(f"{cfg.where[0]} is a file, not an expression; say what stays: an expression, --rule, --drop or --keep")
     _selection(cfg)
-    counts = Counter()
+    counts, sources = Counter(), set()
     for found in blocks.each(job, _filter, cfg, jobs=cfg.jobs):
-        counts.update(found)
+        for (of, name, *what), n in found.items():
+            if of == "source" and name not in sources and len(sources) >= MAX_SOURCES:
+                name = "other"
+            elif of == "source":
+                sources.add(name)
+            counts[of, name, *what] += n
     _tell(job, counts)
 
 
@@ -93,7 +99,7 @@ def _selection(cfg):
     from pt_tools.curate import pii
     from pt_tools.curate.selection import Selection
 
-    kinds = () if cfg.scrub is None else pii.KINDS if cfg.scrub == "all" else tuple(cfg.scrub.split(","))
+    kinds = () if cfg.scrub is None else pii.KINDS if cfg.scrub == "all" else tuple(cfg.scrub.replace("|", ",").split(","))
     if not set(kinds) <= set(pii.KINDS):
         raise Usage(f"--scrub: all, or some of {', '.join(pii.KINDS)}, not {cfg.scrub!r:.40}")
     named, keep = _named_rules(cfg), _ids(cfg.keep) if cfg.keep else None
@@ -166,19 +172,19 @@ def _filter(records, out, cfg):
 
 
 def _tell(job, counts):
-    by_source, named = {}, {"hit": {}, "scrubbed": {}}
-    for key, n in sorted((key, n) for key, n in counts.items() if key != "completions"):
-        if key[0] == "source":
-            by_source.setdefault(key[1], {})[key[2]] = n
+    by_source, named = {}, {"hit": {}, "scrubbed": {}, "completions": {}}
+    for (of, name, *what), n in sorted(counts.items()):
+        if of == "source":
+            by_source.setdefault(name, {})[what[0]] = n
         else:
-            named[key[0]][key[1]] = n
+            named[of][name] = n
     job.final |= {"by_source": by_source, "hits": named["hit"]}
     if named["scrubbed"]:
         job.final["scrubbed"] = named["scrubbed"]
         job.say("scrubbed: " + ", ".join(f"{kind} {n}" for kind, n in named["scrubbed"].items()))
-    if counts["completions"]:
-        job.final["completions_dropped"] = counts["completions"]
-        job.say(f"{counts['completions']} completions taken out")
+    if named["completions"]:
+        job.final["completions_dropped"] = named["completions"]["dropped"]
+        job.say(f"{named['completions']['dropped']} completions taken out")
     if job.cfg.mark and named["hit"]:
         job.say("marked: " + ", ".join(f"{name} {n}" for name, n in named["hit"].items()))
 
@@ -188,17 +194,17 @@ def _tell(job, counts):
 
 @dataclass(frozen=True)
 class Tag(options.Input, options.Output, options.Tokens, options.Parallel, options.Common):
-    set: tuple = opt((), "Set this key: the value is JSON (true, 0.5, [\"a\"]), else text.", metavar="NAME=VALUE",
-                     multiple=True)
-    let: tuple = opt((), "Set this key to what an expression gives; null sets nothing.", metavar="NAME=EXPRESSION",
+    label: tuple = opt((), "Give this label: the value is JSON (true, 0.5, [\"a\"]), else text.", metavar="NAME=VALUE",
+                       multiple=True)
+    let: tuple = opt((), "Give what an expression says as this label; null gives none.", metavar="NAME=EXPRESSION",
                      multiple=True)
     where: tuple = opt((), "Tag rows for which this is true. " + WHERE, metavar="EXPRESSION", multiple=True)
     rule: tuple = _rules("Tag rows that this rule finds, with not- those that it does not find; all must agree.")
     replace: bool = opt(False, "Replace values that are there already; without it they are bad rows.")
 
 
-TAG = ["pt-curate tag --set safety=true --where 'source == \"c\"' all.jsonl -o tagged.jsonl",
-       "pt-curate tag --set domain=poems --rule 'keywords:words=poem|haiku' sft.jsonl -o tagged.jsonl",
+TAG = ["pt-curate tag --label safety=true --where 'source == \"c\"' all.jsonl -o tagged.jsonl",
+       "pt-curate tag --label domain=poems --rule 'keywords:words=poem|haiku' sft.jsonl -o tagged.jsonl",
        "pt-curate tag --let 'language=language(text(messages))' sft.jsonl -o told.jsonl"]
 
 
@@ -212,8 +218,8 @@ def tag(cfg, job):
     """
     from pt_tools import blocks
 
-    if not (cfg.set or cfg.let or cfg.tokenizer):
-        raise Usage("nothing to write: --set, --let or --tokenizer")
+    if not (cfg.label or cfg.let or cfg.tokenizer):
+        raise Usage("nothing to write: --label, --let or --tokenizer")
     _labels(cfg)
     job.final["tagged"] = sum(blocks.each(job, _tag, cfg, jobs=cfg.jobs))
     job.say(f"{job.final['tagged']} rows tagged")
@@ -224,10 +230,10 @@ def _labels(cfg):
     from pt_tools.curate import lengths
     from pt_tools.curate.selection import Labels
 
-    values = {key: _json(key, text) for key, text in _named(cfg.set, "--set").items()}
+    values = {key: _json(key, text) for key, text in _named(cfg.label, "--label").items()}
     let = {key: _condition(text, f"--let {key}=") for key, text in _named(cfg.let, "--let").items()}
     if twice := sorted(values.keys() & let.keys()):
-        raise Usage(f"--set and --let both set {twice[0]}")
+        raise Usage(f"--label and --let both give {twice[0]}")
     return Labels(values, let, _conditions(cfg), _named_rules(cfg), cfg.replace, lengths.of(cfg))
 
 
@@ -257,7 +263,7 @@ def _json(key, text):
     try:
         record.check({"text": "x", key: value})
     except ValueError as error:
-        raise Usage(f"--set {key}: {error}") from None
+        raise Usage(f"--label {key}: {error}") from None
     return value
 
 

@@ -9,8 +9,9 @@ import re
 from pt_tools.curate.texts import texts
 
 MIN_LINE = 20  # characters of a line that counts as repeated; closing brackets do not
+SHORT = 4  # units of the n-grams that are looked at first
 MIN_WORDS = 20  # in a text whose scripts are compared
-MIN_LETTERS = 12  # in a text whose language is told
+MIN_LETTERS, TOLD_BY = 12, 2000  # in a text whose language is told; characters that tell it
 
 _DANGLING = set("the a an and or of with for by from because if than your my their its our his her every each into".split())
 _LISTED = re.compile(r"\s*(?:[-*+•#>|]|\d+[.)]|\w[.)])\s?")
@@ -98,15 +99,20 @@ def repetition(max: float = 0.2, n: int = 10, lines: float = 0.3):
     from pt_tools.rewards import repetition as grader
 
     grader.check({"name": "repetition", "n": n, "limit": max if max < 1 else 0.0})
+    if not 0 <= lines <= 1:
+        raise ValueError("lines is a share, from 0 to 1")
     return functools.partial(_repeated, max, n, lines)
 
 
 def _repeated(most, n, most_lines, text):
     from pt_tools.rewards import repetition as grader
 
-    _, detail = grader.grade({"n": n}, {"text": text})
-    if detail.get("repeated", 1.0) > most:
-        return f"{detail.get('repeated', 1.0):.2f} of the {n}-grams repeat"
+    units = grader.words(text)
+    # An n-gram that occurred before starts with a shorter one that did: mostly the short ones settle it.
+    if len(units) >= n and (n <= SHORT or grader.repeated(units, SHORT) * (len(units) - SHORT + 1) > most * (len(units) - n + 1)):
+        share = grader.repeated(units, n)
+        if share > most:
+            return f"{share:.2f} of the {n}-grams repeat"
     long = [line for line in map(str.strip, text.split("\n")) if len(line) >= MIN_LINE]
     again = 1 - len(set(long)) / len(long) if len(long) > 3 else 0.0
     return f"{again:.2f} of the lines repeat" if again > most_lines else ""
@@ -150,8 +156,8 @@ def spoken(text: str) -> str | None:
     from pt_tools.rewards import consistency
     from pt_tools.rewards import language as detector
 
-    text = _LONE.sub(" ", consistency.prose(_DRAWING.sub(" ", text)))
-    return detector.detect(text) if sum(map(str.isalpha, text[:1000])) >= MIN_LETTERS else None
+    text = _LONE.sub(" ", consistency.prose(_DRAWING.sub(" ", text[:2 * TOLD_BY])))[:TOLD_BY]
+    return detector.detect(text) if sum(map(str.isalpha, text)) >= MIN_LETTERS else None
 
 
 def length(min: int = 0, max: int = 2**62, unit: str = "tokens", lengths=None):

@@ -27,14 +27,34 @@ def convert(obj: dict, format: str | None = None) -> dict:
         raise ValueError(f"unknown format {name}; known: {', '.join(FORMATS)}")
     _, _, make = FORMATS[name]
     try:
-        rec = make(obj)
+        made = make(obj)
     except KeyError as error:
         raise ValueError(f"{error.args[0]} is missing (format {name})") from None
-    rec |= {key: value for key, value in obj.items() if key not in rec and key not in _KINDS}
+    key = "messages" if "messages" in made else "prompt"
+    if key in made:
+        made[key] = turns.with_system(obj, made[key])
+        turns.unpack_tools(obj)
+    rec = _with_rest(made, obj)
     if type(rec.get("id")) is int:
         rec["id"] = str(rec["id"])
     record.check(rec)
     return rec
+
+
+def _with_rest(made, row):
+    """The record and the keys of the row that no one read. They go under `meta` where they would tell another form."""
+    rest = {key: value for key, value in row.items() if key not in made and key not in _KINDS}
+    if not rest.keys().isdisjoint(_telling()) and detect(made | rest) != record.kind(made):
+        telling = {key: rest.pop(key) for key in list(rest) if key in _telling()}
+        meta = rest.pop("meta", {})
+        rest["meta"] = {**(meta if isinstance(meta, dict) else {"meta": meta}), **telling}
+    return made | rest
+
+
+@functools.cache
+def _telling():
+    """All keys by which forms are told apart; a solution tells nothing without its problem."""
+    return {name for keys, _, _ in FORMATS.values() for key in keys for name in key.split("|")} - {"solution"}
 
 
 def detect(obj: dict) -> str:

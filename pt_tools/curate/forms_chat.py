@@ -11,11 +11,12 @@ RESPONSES = ("completion", "response", "output", "targets", "target", "answer")
 
 
 def messages(row):
-    return {"messages": turns.conversation(row, "messages")}
+    return {"messages": turns.turns(row.pop("messages"), "messages")}
 
 
 def sharegpt(row):
-    given = turns.conversation(row, "conversations" if "conversations" in row else "conversation")
+    key = "conversations" if "conversations" in row else "conversation"
+    given = turns.turns(row.pop(key), key)
     if "chosen" in row and "rejected" in row:
         pair = {key: turns.answer(row.pop(key), key) for key in ("chosen", "rejected")}
         return {"prompt": given, **pair}
@@ -36,7 +37,7 @@ def is_unpaired(row):
 
 def unpaired(row):
     if "messages" in row:
-        return labelled(row, turns.conversation(row, "messages"))
+        return labelled(row, turns.turns(row.pop("messages"), "messages"))
     if "instruction" in row:
         return labelled(row, instructed(row))
     prompt, completion = answered(row)
@@ -50,12 +51,11 @@ def prompt_completion(row):
 
 
 def answered(row):
-    """Prompt (a system text first) and answer of a row that has them under any of their names."""
+    """Prompt and answer of a row that has them under any of their names."""
     question, response = turns.first(row, QUESTIONS), turns.first(row, RESPONSES)
     if question is None or response is None:
         raise KeyError("the question" if question is None else "the answer")
-    prompt = turns.system(row) + turns.prompt(row.pop(question), question)
-    return prompt, turns.answer(_said(row, response), response)
+    return turns.prompt(row.pop(question), question), turns.answer(_said(row, response), response)
 
 
 def _said(row, key):
@@ -64,7 +64,7 @@ def _said(row, key):
 
 
 def prompt_only(row):
-    return {"prompt": turns.system(row) + turns.prompt(row.pop("prompt"))}
+    return {"prompt": turns.prompt(row.pop("prompt"))}
 
 
 def text(row):

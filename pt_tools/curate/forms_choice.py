@@ -30,10 +30,7 @@ def preference(row):
 
 
 def _prompt(row, key):
-    if key == "instruction":
-        return turns.instruction(row)
-    system = turns.system(row)
-    return system + turns.prompt(row.pop(key), key)
+    return turns.instruction(row) if key == "instruction" else turns.prompt(row.pop(key), key)
 
 
 def _margin(row):

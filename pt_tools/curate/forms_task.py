@@ -78,7 +78,7 @@ def is_rlvr(row):
 
 def rlvr(row):
     """open-instruct's columns: ground_truth, and dataset (or verifier) that names how it is checked, else math."""
-    given = turns.conversation(row, "messages") if "messages" in row else turns.system(row) + turns.prompt(row.pop("prompt"))
+    given = turns.turns(row.pop("messages"), "messages") if "messages" in row else turns.prompt(row.pop("prompt"))
     truth = row.pop("ground_truth")
     if given and given[-1]["role"] == "assistant":
         given = given[:-1]

@@ -85,6 +85,22 @@ _REFUSALS = (
 )
 
 
+# Words without one of which no pattern fits: to look for them is far quicker.
+_OF_REFUSALS = ("sorry", "afraid", "apolog", "cannot", "can't", "can’t", "cant ", "can not", "won't", "won’t", "wont ", "will not",
+                "unable", "not able", "must not", "should not", "refuse", "rather not", "prefer not", "not comfortable",
+                "feel comfortable", "not allowed", "not willing", "not permitted", "not going to", "decline", "against my",
+                "appropriate for me", "不能", "无法", "没办法", "不可以", "申し訳", "죄송", "lo siento", "ne peux pas", "ne puis pas",
+                "tut mir leid", "не могу", "آسف", "عذر", "מצטער")
+_OF_SELVES = ("language model", "artificial intelligence", "machine learning model", "chatbot", "virtual assistant",
+              "digital assistant", "computer program", "a.i.", "gpt", "claude", "bard", "gemini", "copilot", "llama", "qwen",
+              "mistral", "deepseek", "grok", "ernie", "kimi", "vicuna", "alpaca", "openai", "by anthropic", "by google", "by meta",
+              "by microsoft", "by alibaba", "by baidu", "by xai", "by moonshot", "by ai2", "by lmsys", "by cohere",
+              "by stability", "knowledge cut", "my training", "my knowledge", "as of my", "my last", "my latest",
+              "my most recent", "the internet", "real-time", "real time", "up-to-date", "up to date", "current information",
+              "current data", "current access", "作为", "我是", "截止")
+_AI_ALONE = re.compile(r" ai(?![a-z])")
+
+
 @functools.cache
 def _any(patterns):
     return re.compile("|".join(f"(?:{pattern})" for pattern in patterns), re.I)
@@ -94,8 +110,13 @@ def refusal(text: str) -> str:
     """The words of a refusal at the beginning of an answer, "" if there are none."""
     from pt_tools.rewards import common
 
-    found = _any(_REFUSALS).search(common.part(text, "answer").strip()[:BEGINNING])
+    text = common.part(text, "answer").strip()[:BEGINNING]
+    found = may_refuse(text.lower()) and _any(_REFUSALS).search(text)
     return found[0] if found else ""
+
+
+def may_refuse(lower: str) -> bool:
+    return any(hint in lower for hint in _OF_REFUSALS)
 
 
 # --- of themselves ------------------------------------------------------------------------------------------------
@@ -129,5 +150,9 @@ _SELF = (
 
 def self_reference(text: str) -> str:
     """What an assistant says of itself as a machine, of its maker or of the end of its knowledge, "" if nothing."""
-    found = _any(_SELF).search(text)
+    found = may_tell(text.lower()) and _any(_SELF).search(text)
     return found[0] if found else ""
+
+
+def may_tell(lower: str) -> bool:
+    return any(hint in lower for hint in _OF_SELVES) or _AI_ALONE.search(lower) is not None

@@ -45,7 +45,7 @@ def select(plan: Selection, rec: dict, counts: Counter) -> tuple[dict | None, st
         return None, f"{name}: {found[name][:SHOWN]}" if name == "where" else name
     elif any(of_completions):
         kept = [completion for completion, hit in zip(rec["completions"], of_completions) if not hit]
-        counts["completions"] += len(of_completions) - len(kept)
+        counts["completions", "dropped"] += len(of_completions) - len(kept)
         if not kept:
             return None, f"{next(iter(of_completions[0]))} in every completion"
         rec = {**rec, "completions": kept}
@@ -78,9 +78,11 @@ def _marked(plan, rec, found, of_completions):
 
 
 def _with_marks(part, found, asked):
-    before = part.get("rules")
-    after = {name: said for name, said in (before or {}).items() if name not in asked} | found
-    if after == (before or {}):
+    before = part.get("rules") or {}
+    if not isinstance(before, dict):
+        raise ValueError("rules is there already, and no object; --mark would overwrite it")
+    after = {name: said for name, said in before.items() if name not in asked} | found
+    if after == before:
         return part
     rest = {key: value for key, value in part.items() if key != "rules"}
     return {**rest, "rules": after} if after else rest

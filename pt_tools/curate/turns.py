@@ -170,25 +170,23 @@ def first(row, keys):
     return next((key for key in keys if key in row), None)
 
 
-def system(row) -> list[dict]:
-    """The system text beside a prompt, as turns: one or none."""
-    text = optional(row, first(row, ("system", "system_prompt")) or "system")
-    return as_turns(text, "system") if text else []
+def with_system(row, given: list[dict]) -> list[dict]:
+    """The turns with the system text of the row, if it has one, in front."""
+    texts = [text for key in ("system", "system_prompt") if (text := optional(row, key))]
+    if given and given[0]["role"] == "system":
+        texts.append(given[0]["content"])
+    if any(text != texts[0] for text in texts):
+        raise ValueError("there are two different system texts")
+    return as_turns(texts[0], "system") + given if texts and given[:1] != as_turns(texts[0], "system") else given
 
 
-def conversation(row, key) -> list[dict]:
-    """The turns under `key`, a system text beside them put first, tools unpacked from their string."""
-    before, value = system(row), turns(row.pop(key), key)
+def unpack_tools(row) -> None:
+    """`tools` out of a string of JSON, or of the old `functions`."""
     if isinstance(row.get("functions"), list) and "tools" not in row:
         row["tools"] = [{"type": "function", "function": function} for function in row.pop("functions")]
     if isinstance(row.get("tools"), str):
         tools = parsed(row["tools"], "tools") if row["tools"].strip() else []
         row["tools"] = tools if isinstance(tools, list) else [tools]
-    if before and value and value[0]["role"] == "system":
-        if before != value[:1]:
-            raise ValueError(f"{key} has another system text than the one beside it")
-        return value
-    return before + value
 
 
 def prompt(value, where="prompt") -> list[dict]:
@@ -207,8 +205,8 @@ def answer(value, where) -> list[dict]:
 
 
 def instruction(row) -> list[dict]:
-    """system, history as pairs of turns, then the instruction and on the next line its input (Alpaca)."""
-    messages, history = system(row), row.pop("history", None) or []
+    """History as pairs of turns, then the instruction and on the next line its input (Alpaca)."""
+    messages, history = [], row.pop("history", None) or []
     for pair in history if isinstance(history, list) else [None]:
         if not (isinstance(pair, list) and len(pair) == 2 and all(isinstance(text, str) for text in pair)):
             raise ValueError("history is not a list of [user, assistant] pairs")

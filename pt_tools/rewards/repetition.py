@@ -39,9 +39,14 @@ def grade(spec, completion):
     elif len(completion["text"]) > common.MAX_TEXT:
         return -float(spec.get("penalty", 1.0)), {"reason": f"longer than {common.MAX_TEXT} characters"}
     else:
-        units = _UNIT.findall(completion["text"].lower())
+        units = words(completion["text"])
     share, limit = repeated(units, spec["n"]), spec.get("limit", 0.0)
     return spec.get("penalty", 1.0) * min(limit - share, 0.0) / (1 - limit), {"repeated": round(share, 6)}
+
+
+def words(text):
+    """The units of a text."""
+    return _UNIT.findall(text.lower())
 
 
 def repeated(units, n):

@@ -21,7 +21,7 @@ COMMANDS = {name: c for name, c in man.commands().items() if hasattr(c, "config"
 TRAINERS = [name for name, c in COMMANDS.items() if c.writes == "model"]
 
 # The bundles say what a flag means once; a command may redeclare only these, with another default or place.
-OWN_FORM = {"lr", "batch_size", "out", "seed", "model", "temperature", "max_new_tokens", "warmup", "schedule", "epochs",
+OWN_FORM = {"files", "lr", "batch_size", "out", "seed", "model", "temperature", "max_new_tokens", "warmup", "schedule", "epochs",
             "threads", "dtype", "resume", "work"}
 
 
@@ -121,7 +121,7 @@ def needed(command, policy) -> list[str]:
     required = [n for n, f in fields.items() if f.metadata["required"]] + [n for n in ("verify", "instructions") if n in fields]
     if command.name == "pt-curate split":
         given["out"] = "out.{part}"
-    more = {"pt-curate filter": ["--rule", "refusal"], "pt-curate tag": ["--set", "domain=d"], "pt-curate diff": ["rows.jsonl"]}
+    more = {"pt-curate filter": ["--rule", "refusal"], "pt-curate tag": ["--label", "note=d"], "pt-curate diff": ["rows.jsonl"]}
     return [word for n in required for word in ([options.flag(n)] + ([given[n]] if given[n] else []))] + more.get(command.name, [])
 
 

@@ -137,22 +137,22 @@ def test_lengths_in_tokens(pt, here, tokenizer):
 
 
 def test_tag(pt, here):
-    done = pt("pt-curate", "tag", "--set", "safety=true", "--set", "note=a b", "--set", "list=[1]", "--where", "source == 'web'", "--rule", "refusal", "a.jsonl",
+    done = pt("pt-curate", "tag", "--label", "safety=true", "--label", "note=a b", "--label", "list=[1]", "--where", "source == 'web'", "--rule", "refusal", "a.jsonl",
               "-o", "out.jsonl", "--json", check=0)
     out = rows_of(here / "out.jsonl")
     assert out[1] == {**ROWS[1], "safety": True, "note": "a b", "list": [1]} and [r for r in out if r["id"] != "refused"] == [r for r in ROWS if r["id"] != "refused"]
     assert json.loads(done.err.splitlines()[-1])["tagged"] == 1 and "1 rows tagged" in done.err
-    assert pt("pt-curate", "tag", "--set", "safety=true", "--set", "note=a b", "--set", "list=[1]", "--where", "source == 'web'", "--rule", "refusal",
+    assert pt("pt-curate", "tag", "--label", "safety=true", "--label", "note=a b", "--label", "list=[1]", "--where", "source == 'web'", "--rule", "refusal",
               "out.jsonl", check=0).stdout == (here / "out.jsonl").read_bytes()
     told = pt("pt-curate", "tag", "--let", "language=language(text(messages))", "--let", "double=n * 2", "a.jsonl", check=0)
     assert [(rec.get("language"), rec.get("double")) for rec in rows_of(told)][-3:] == [("en", None), ("he", 10), (None, None)]
 
 
 def test_tag_never_overwrites_in_silence(pt, here):
-    done = pt("pt-curate", "tag", "--set", "source=books", "a.jsonl", check=3)
+    done = pt("pt-curate", "tag", "--label", "source=books", "a.jsonl", check=3)
     assert done.err == 'pt-curate: a.jsonl:1: source is "web" already; --replace changes it\n'
-    assert {rec["source"] for rec in rows_of(pt("pt-curate", "tag", "--set", "source=books", "--replace", "a.jsonl", check=0))} == {"books"}
-    done = pt("pt-curate", "tag", "--set", "source=wiki", "--on-error", "skip", "--rejects", "bad", "a.jsonl", check=0)
+    assert {rec["source"] for rec in rows_of(pt("pt-curate", "tag", "--label", "source=books", "--replace", "a.jsonl", check=0))} == {"books"}
+    done = pt("pt-curate", "tag", "--label", "source=wiki", "--on-error", "skip", "--rejects", "bad", "a.jsonl", check=0)
     assert ids(done) == ["ai", "עברית"] and [row["line"] for row in rows_of(here / "bad")] == [1, 2, 4, 6]
     assert rows_of(here / "bad")[0]["row"] == ROWS[0]
 
@@ -237,9 +237,9 @@ WRONG = [
     (["filter", "--chat-template", "a.jsonl", "--rule", "refusal", "a.jsonl"], "--chat-template is of use only with --tokenizer"),
     (["filter", "--tokenizer", "words.txt", "--rule", "refusal", "a.jsonl"], "words.txt: no tokenizer"),
     (["filter", "--scrub", "names", "a.jsonl"], "--scrub: all, or some of"), (["filter", "--rule", "refusal", "nowhere.jsonl"], "no such file: nowhere.jsonl"),
-    (["tag", "a.jsonl"], "nothing to write"), (["tag", "--set", "x", "a.jsonl"], "has not the form NAME=VALUE"), (["tag", "--set", "id=x", "a.jsonl"], "id is no label"),
-    (["tag", "--set", "messages=[]", "a.jsonl"], "messages is no label"), (["tag", "--set", "safety=yes", "a.jsonl"], "safety is a string, not true or false"),
-    (["tag", "--set", "a=1", "--let", "a=1", "a.jsonl"], "both set a"), (["tag", "--set", "a=1", "--set", "a=2", "a.jsonl"], "given twice"),
+    (["tag", "a.jsonl"], "nothing to write"), (["tag", "--label", "x", "a.jsonl"], "has not the form NAME=VALUE"), (["tag", "--label", "id=x", "a.jsonl"], "id is no label"),
+    (["tag", "--label", "messages=[]", "a.jsonl"], "messages is no label"), (["tag", "--label", "safety=yes", "a.jsonl"], "safety is a string, not true or false"),
+    (["tag", "--label", "a=1", "--let", "a=1", "a.jsonl"], "both give a"), (["tag", "--label", "a=1", "--label", "a=2", "a.jsonl"], "given twice"),
     (["tag", "--let", "a=1 +", "a.jsonl"], "--let a="), (["diff", "a.jsonl"], "diff compares two files"), (["diff", "a.jsonl", "a.jsonl", "a.jsonl"], "two files"),
     (["diff", "-", "-"], "two files"), (["stats", "--plot", "turns", "--json", "a.jsonl"], "--plot draws for people"),
     (["stats", "--plot", "prompt_tokens", "a.jsonl"], "needs --tokenizer"), (["stats", "--plot", "colour", "a.jsonl"], "colour"),

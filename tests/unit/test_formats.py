@@ -206,7 +206,7 @@ def test_rows_that_name_their_verifier(name):
 
 
 BAD = [
-    ({"system": "s", "messages": [system("t"), user("u"), assistant("a")]}, "messages has another system text than the one beside it"),
+    ({"system": "s", "messages": [system("t"), user("u"), assistant("a")]}, "there are two different system texts"),
     ({"messages": [user("u"), {"role": "assistant", "content": [{"type": "tool_use", "name": "f"}]}]}, r"part that is not text \('tool_use'\)"),
     ({"prompt": "p", "responses": ["a"], "scores": [1, 2]}, "scores has 2 values for 1 responses"),
     ({"prompt": "p", "responses": ["a"], "scores": ["good"]}, r"scores\[0\] is not a number"),
@@ -249,6 +249,22 @@ def test_keys_of_another_kind_do_not_pass():
                  "rejected": [user("p"), assistant("b")], "score_chosen": 2, "score_rejected": 1}
     assert formats.convert(binarised) == {"prompt": [user("p")], "chosen": [assistant("a")], "rejected": [assistant("b")],
                                           "margin": 1, "score_chosen": 2, "score_rejected": 1}
+
+
+def test_keys_of_another_form_go_under_meta():
+    row = {"question": "q", "answer": "#### 72", "response": "72", "level": 3}
+    made = formats.convert(row)
+    assert made == {"prompt": [user("q")], "verifier": MATH, "solution": "#### 72", "level": 3, "meta": {"response": "72"}}
+    assert formats.convert({**row, "meta": {"a": 1}}, "gsm8k")["meta"] == {"a": 1, "response": "72"}
+    assert formats.convert({**row, "meta": 5}, "gsm8k")["meta"] == {"meta": 5, "response": "72"}
+    assert formats.convert({"turns": ["a"], "question_id": 1, "responses": ["b"]})["meta"] == {"turns": ["a"], "responses": ["b"]}
+
+
+def test_a_system_text_and_tools_beside_any_form():
+    for row in ({"question": "q", "answer": "#### 72"}, {"problem": "q", "answer": "72"}, {"prompt": "q"}, {"prompt": "q", "chosen": "a", "rejected": "b"}):
+        made = formats.convert({**row, "system": "s", "tools": '{"name": "f"}'})
+        assert made["prompt"] == [system("s"), user("q")] and made["tools"] == [{"name": "f"}] and "system" not in made
+    assert formats.convert({"text": "t", "system": "s"}) == {"text": "t", "system": "s"}
 
 
 def test_ids():

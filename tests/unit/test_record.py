@@ -4,7 +4,7 @@ import copy
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pt_tools import record, rewards
@@ -110,8 +110,8 @@ def test_faults_are_named(rec, reason):
 
 JSON = st.recursive(st.none() | st.booleans() | st.integers(-9, 9) | st.floats(allow_nan=False) | st.text(max_size=5),
                     lambda x: st.lists(x, max_size=3) | st.dictionaries(st.text(max_size=5), x, max_size=3), max_leaves=8)
-KEYS = st.sampled_from(sorted({key for keys, _, _ in formats.FORMATS.values() for key in keys} | record.FIELDS.keys()
-                              | {"history", "system", "input", "answer", "solution", "kto_tag", "role", "from", "value"}))
+KEYS = st.sampled_from(sorted(formats._telling() | record.FIELDS.keys() | {
+    "history", "system", "system_prompt", "functions", "input", "answer", "solution", "kto_tag", "role", "from", "value", "scores", "rank", "meta"}))
 
 
 @given(st.dictionaries(KEYS, JSON | st.lists(st.dictionaries(KEYS, JSON, max_size=3), max_size=3), max_size=6))
@@ -119,10 +119,40 @@ def test_no_row_makes_check_or_convert_fail_otherwise_than_by_a_reason(row):
     before = copy.deepcopy(row)
     for act in (record.check, record.convert):
         try:
-            act(row)
+            made = act(row)
         except ValueError as error:
             assert 0 < len(str(error)) < 400
+        else:
+            assert made is None or record.convert(made) == made, "converting twice is converting once"
         assert row == before
+
+
+SAID = st.sampled_from(["a", "b c", "#### 7", "\n\nHuman: u\n\nAssistant: v", "### Human: a### Assistant: b", "東京", "[]", "{}"])
+TURN = st.builds(lambda role, text: {"role": role, "content": text}, st.sampled_from(["user", "assistant", "system", "tool", "human"]), SAID)
+CHAT = st.sampled_from([[user("u"), assistant("a")], [system("s"), user("u"), assistant("a")], [user("u")], [assistant("a")]])
+LIKELY = {
+    **dict.fromkeys(("prompt", "messages", "completion", "chosen", "rejected", "conversations", "conversation"), CHAT | SAID),
+    **dict.fromkeys(("responses", "completions", "answers", "candidates", "output"), SAID | st.lists(SAID | st.fixed_dictionaries({"text": SAID}), max_size=2)),
+    **dict.fromkeys(("label", "kto_tag"), st.booleans() | SAID), "labels": st.lists(st.booleans(), max_size=2), "turns": st.lists(SAID, max_size=2),
+    **dict.fromkeys(("scores", "rank"), st.lists(st.integers(0, 3), max_size=2)), "verifier": st.just({"name": "math", "answer": "1"}) | SAID,
+    "tools": st.just([{"name": "f"}]) | SAID, "reward_model": st.just({"ground_truth": "1"}), "kwargs": st.just([{}]), "instruction_id_list": st.just(["a:b"]),
+    "history": st.just([]) | st.just([["a", "b"]]), "test_list": st.just(["assert 1"]), "instances": st.just([{"input": "", "output": "o"}])}
+PLAIN = {key: SAID for key in formats._telling() | {"system", "system_prompt", "functions", "input", "solution", "meta", "source"} if key not in LIKELY}
+
+
+@settings(max_examples=600)
+@given(st.lists(st.sampled_from(sorted(LIKELY | PLAIN)), max_size=6, unique=True).flatmap(
+    lambda keys: st.fixed_dictionaries({key: (LIKELY | PLAIN)[key] for key in keys})), st.none() | st.sampled_from(record.FORMATS))
+def test_converting_twice_is_converting_once(row, format):
+    try:
+        made = record.convert(row, format)
+    except ValueError:
+        return
+    record.check(made)
+    assert record.convert(made, "text" if "text" in made and format == "text" else None) == made
+    kept = {key for key in row if key in made or key in made.get("meta", {})}
+    gone = row.keys() - kept
+    assert all(key in formats._telling() | {"system", "system_prompt", "functions", "input", "history", "kto_tag", "scores", "rank", "source"} for key in gone)
 
 
 def test_tool_turns_stand_between():

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pt_tools import record
-from pt_tools.curate import faults, rules, texts
+from pt_tools.curate import faults, phrases, rules, texts
 from pt_tools.curate.expression import parse
 from pt_tools.curate.phrases import Phrases, read
 from pt_tools.curate.selection import Condition, Labels, Selection, label, select
@@ -145,13 +145,31 @@ def test_what_has_nothing_to_look_at_is_never_hit():
 
 def test_phrases(tmp_path):
     (tmp_path / "list").write_text("\ufeff# not this\n\n  Mein Kampf \nשלום עולם\n東京\n:-)\n", encoding="utf-8")
-    phrases = Phrases(read(str(tmp_path / "list")))
+    listed = Phrases(read(str(tmp_path / "list")))
     for text, found in (("I read mein\tKAMPF.", "Mein Kampf"), ("mein Kampfhund", ""), ("אמרתי שלום עולם!", "שלום עולם"), ("שלום", ""), ("東京都", "東京"),
                         ("well :-) yes", ":-)"), ("not this", ""), ("", ""), ("Mein, Kampf", "Mein Kampf")):
-        assert phrases.find(text) == found, text
+        assert listed.find(text) == found, text
     (tmp_path / "bytes").write_bytes(b"\xff")
     with pytest.raises(ValueError, match="not UTF-8"):
         read(str(tmp_path / "bytes"))
+
+
+def test_what_is_looked_for_first_is_in_every_phrase(data):
+    """The quick look at single words must let every text through that the patterns fit."""
+    from pt_tools.stream import Reader
+
+    said = [text for texts_ in FOUND.values() for text in texts_] + [text for texts_ in NOT_FOUND.values() for text in texts_]
+    for name in ("preference/harmless-base-test.jsonl.gz", "sft/alpaca_en_demo.json", "sft/glaive_toolcall_en_demo.json", "preference/kto_en_demo.json"):
+        for row in Reader([str(data / name)], arrays=True):
+            said += [text for value in row.values() if isinstance(value, (str, list)) for text in ([value] if isinstance(value, str) else [
+                turn.get("value") or turn.get("content") or "" for turn in value if isinstance(turn, dict)])]
+    found = Counter()
+    for text in said:
+        for patterns, may in ((phrases._REFUSALS, phrases.may_refuse), (phrases._SELF, phrases.may_tell)):
+            if phrases._any(patterns).search(text):
+                assert may(text.lower()), text
+                found[may] += 1
+    assert found[phrases.may_refuse] > 100 and found[phrases.may_tell] > 80
 
 
 def naive_phrase(phrase, text):
@@ -179,7 +197,7 @@ SAMPLED = {"id": "s", "prompt": "What?", "completions": [
 def test_completions_are_judged_one_by_one():
     counts = Counter()
     made, reason = select(plan("refusal", "truncated"), SAMPLED, counts)
-    assert reason is None and made == {**SAMPLED, "completions": [SAMPLED["completions"][1]]} and counts["completions"] == 2
+    assert reason is None and made == {**SAMPLED, "completions": [SAMPLED["completions"][1]]} and counts["completions", "dropped"] == 2
     assert counts["hit", "refusal"] == counts["hit", "truncated"] == 1
     long = "length:unit=words,min=9,of=response"
     assert select(plan(long), SAMPLED, Counter()) == (None, f"{long} in every completion")
@@ -244,7 +262,7 @@ def test_selection_is_idempotent_and_counts_what_it_drops(rec, specs, mark, scru
         assert again == made and reason is None
     if not mark:
         gone = len(rec.get("completions", ())) - len(made.get("completions", ()))
-        assert gone == counts["completions"] >= 0
+        assert gone == counts["completions", "dropped"] >= 0
 
 
 # --- labels -------------------------------------------------------------------------------------------------------
