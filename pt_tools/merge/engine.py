@@ -56,7 +56,7 @@ def run(plan: Plan, out, scratch, threads: int = 1, force: bool = False, report=
 def block_entries(item: Item) -> int:
     """Entries of a block of this tensor: whole rows where the method wants them."""
     row = item.shape[-1] if item.shape else 1
-    return max(1, BLOCK // row) * row if item.method.rows and row else BLOCK
+    return max(1, BLOCK // row) * row if item.method.whole_rows(item.parameters) and row else BLOCK
 
 
 def count_of(shape: tuple[int, ...]) -> int:

@@ -108,13 +108,15 @@ class NuSlerp(Span):
     models = (2, 2)
     own = {"weight": 1.0}
     shared = {"nuslerp_flatten": True, "nuslerp_row_wise": False}
-    rows = True
 
     def check(self, parameters):
         if not all(np.isfinite(parameters.weights())):
             raise ValueError("weight: must be finite")
         if parameters.shared["nuslerp_row_wise"] and parameters.shared["nuslerp_flatten"]:
             raise ValueError("nuslerp_row_wise: has no effect on flattened tensors; give nuslerp_flatten: false")
+
+    def whole_rows(self, parameters):
+        return not parameters.shared["nuslerp_flatten"]
 
     def along(self, parameters: Parameters) -> int | None:
         """The axis of the vectors in a block seen as a matrix."""
@@ -268,10 +270,12 @@ class ModelStock(Span):
     base = "required"
     models = (2, None)
     shared = {"filter_wise": False}
-    rows = True
 
     def passes_for(self, parameters):
         return 0 if parameters.shared["filter_wise"] else 1
+
+    def whole_rows(self, parameters):
+        return parameters.shared["filter_wise"]
 
     def coefficients(self, gram, parameters):
         size = gram.shape[-1]

@@ -66,11 +66,14 @@ class Method:
     shared: dict = {}  # parameters of the merge: name -> default
     passes = 0
     random = False  # what it does depends on a seed
-    rows = False  # blocks are whole rows
     buffers = 0  # scratch arrays that apply and observe want
 
     def check(self, parameters: Parameters) -> None:
         """ValueError if a value is out of range."""
+
+    def whole_rows(self, parameters: Parameters) -> bool:
+        """Whether blocks must be whole rows (last axis), however long these are."""
+        return False
 
     def verbatim(self, parameters: Parameters) -> bool:
         """Whether the stored bytes of the only model go out as they are, where the number format is the same."""

@@ -12,6 +12,8 @@ from pt_tools.merge.build import Built
 from pt_tools.merge.spec import Spec
 from pt_tools.merge.writer import size_of
 
+PROCESS = 24_000_000  # bytes of Python and numpy
+
 
 def main(cfg, job, spec: Spec, shard_size: int) -> None:
     """Fill job.out.stage with the merged model; with --dry-run print what would be done instead."""
@@ -47,11 +49,11 @@ def show(cfg, spec: Spec, built: Built) -> None:
 
 
 def summary(built: Built, threads: int) -> dict:
-    """Bytes read (once) and written, tensors, bytes of the engine's buffers, and every tensor's parameters."""
+    """Bytes read (once) and written, tensors, bytes of memory that it will take, and every tensor's parameters."""
     items = built.plan.items
     sources = {(s.tensor.path, s.tensor.offset): s.tensor.nbytes for item in items for s in engine._sources(item)}
     return {"bytes_in": sum(sources.values()), "bytes_out": sum(map(size_of, items)), "tensors": len(items),
-            "memory": threads * max(map(_buffers, items)), "notes": built.notes,
+            "memory": PROCESS + threads * max(map(_buffers, items)), "notes": built.notes,
             "items": [{"name": item.name, "dtype": item.dtype, "shape": item.shape, "method": item.method.name,
                        "models": item.parameters.own, "shared": item.parameters.shared} for item in items]}
 

@@ -20,7 +20,6 @@ class DellaLinear(Dare):
 
     name = "della_linear"
     own = {"weight": 1.0, "density": 1.0, "epsilon": 0.15}
-    rows = True
 
     def check(self, parameters):
         for one in parameters.own:
@@ -28,6 +27,9 @@ class DellaLinear(Dare):
             if density != 1 and not (epsilon >= 0 and 1 / CHANCES <= density - epsilon and density + epsilon < 1):
                 raise ValueError(f"density ± epsilon ({density} ± {epsilon}) must lie between 0 and 1, or density be 1")
         Thinned.check(self, parameters)
+
+    def whole_rows(self, parameters):
+        return True
 
     def thin(self, block: Block, parameters: Parameters, stats: list) -> None:
         for i, (model, one) in enumerate(zip(block.models, parameters.own)):

@@ -24,7 +24,7 @@ def _run(method, models, base, given, size, seed, name):
     models = [np.asarray(model, np.float32) for model in models]
     given = given or parameters(method, len(models))
     shape = models[0].shape
-    if method.rows:
+    if method.whole_rows(given):
         row = shape[-1] if shape else 1
         size = max(1, size // row) * row
     flat = [model.reshape(-1) for model in models]
