@@ -28,8 +28,8 @@ class Filter(options.Input, options.Output, options.Tokens, options.Parallel, op
                        ".zst too; '-' is stdin.", multiple=True, input=True, metavar="[EXPRESSION] [FILE]...")
     where: tuple = opt((), "Keep rows for which this is true. " + WHERE, metavar="EXPRESSION", multiple=True)
     rule: tuple = _rules("Drop what this rule finds, with not- what it does not find; may be given again.")
-    drop: tuple = opt((), "Drop rows whose id is in this file of rows with `id`, as pt-curate cluster writes it.",
-                      metavar="FILE", multiple=True, input=True)
+    drop: tuple = opt((), "Drop rows whose id is in this file of rows with `id`, as pt-curate cluster writes it, and which are "
+                      "at its `file` and `line` where it has these.", metavar="FILE", multiple=True, input=True)
     keep: tuple = opt((), "Keep only rows whose id is in this file.", metavar="FILE", multiple=True, input=True)
     mark: bool = opt(False, "Keep every row, and write into `rules` what was found.")
     scrub: str | None = opt(None, "Put placeholders for personal data: all, or some of email,phone,ip,key,card.",
@@ -105,6 +105,8 @@ def _selection(cfg):
     named, keep = _named_rules(cfg), _ids(cfg.keep) if cfg.keep else None
     if cfg.tokenizer and not any(rule.counts_tokens for rule in named):
         raise Usage("--tokenizer is of use only with --rule length")
+    if _places(cfg.drop) and "-" in cfg.files:
+        raise Usage("--drop names rows by file and line, because their ids are not unique; name the files instead of a pipe")
     return Selection(_conditions(cfg), named, _ids(cfg.drop), keep, cfg.mark, kinds)
 
 
@@ -138,24 +140,51 @@ def _named_rules(cfg):
 
 def _ids(paths):
     """The ids of files; rows of any kind, each with `id`."""
+    return frozenset(row["id"] for row in _listed(paths) if "line" not in row)
+
+
+@functools.lru_cache(maxsize=1)
+def _places(paths):
+    """id -> {(file, line)} of rows that are listed so, because others have the same id."""
+    import os
+
+    places = {}
+    for row in _listed(paths):
+        if "line" in row:
+            file = str(row.get("file"))
+            # A file that has moved since is known by its name.
+            file = os.path.abspath(file) if os.path.exists(file) else os.path.basename(file)
+            places.setdefault(row["id"], set()).add((file, row["line"]))
+    return places
+
+
+def _listed(paths):
     from pt_tools import stream
 
-    reader, found = stream.Reader(paths), set()
+    reader = stream.Reader(paths)
     for row in reader if paths else ():
         if not isinstance(row.get("id"), str):
             raise BadData("no id in this row", reader.where)
-        found.add(row["id"])
-    return frozenset(found)
+        yield row
+
+
+def _at(plan, records, rec, places):
+    """The plan for a row: where it is listed by its place its id is among those to drop."""
+    import os
+
+    name, file = rec.get("id") or record.content_hash(rec), records.block.name
+    listed = any((path, records.number) in places.get(name, ()) for path in (os.path.abspath(file), os.path.basename(file)))
+    return plan._replace(drop=plan.drop | {name}) if listed else plan
 
 
 def _filter(records, out, cfg):
     """Write what stays of a block; counts of what was found."""
     from pt_tools.curate import selection
 
-    plan, counts = _selection(cfg), Counter()
+    plan, places, counts = _selection(cfg), _places(cfg.drop), Counter()
     for rec in record.checked(records):
         try:
-            made, reason = selection.select(plan, rec, counts)
+            made, reason = selection.select(_at(plan, records, rec, places) if places else plan, rec, counts)
         except ValueError as fault:
             records.reject(str(fault), rec)
             continue

@@ -502,3 +502,38 @@ def test_an_index_knows_its_files():
     for file, n in ((1, 2), (1, 1), (3, 1)):
         index.add(file, {"starts": range(n), "lines": range(5, 5 + n)})
     assert [index.where(row) for row in range(4)] == [("1", 5), ("1", 6), ("1", 5), ("3", 5)]
+
+
+def test_sketch_cluster_filter_as_commands(tmp_path, pt):
+    """Rows of one id in files of one name: each shard loses what it should, and all together nothing more."""
+    for folder in "ab":
+        (tmp_path / folder).mkdir()
+        jsonl(tmp_path / folder / "x.jsonl", [{"id": "s", "text": "one two three four five six"}, {"id": folder, "text": f"only {folder}"},
+                                              {"id": f"{folder}2", "text": "seven eight nine ten eleven twelve"}])
+        pt("pt-curate", "sketch", f"{folder}/x.jsonl", "-o", f"{folder}.bands", check=0)
+    pt("pt-curate", "cluster", "a.bands", "b.bands", "-o", "drop.jsonl", check=0)
+    assert [drop["id"] for drop in rows_of((tmp_path / "drop.jsonl").read_bytes())] == ["s", "b2"]
+    kept = [[row["id"] for row in rows_of(pt("pt-curate", "filter", "--drop", "drop.jsonl", f"{folder}/x.jsonl", check=0).stdout)]
+            for folder in "ab"]
+    assert kept == [["s", "a", "a2"], ["b"]]
+    done = pt("pt-curate", "dedup", "--near", "a/x.jsonl", "b/x.jsonl", "--table", "table.jsonl", check=0)
+    assert [row["id"] for row in rows_of(done.stdout)] == ["s", "a", "a2", "b"]
+    assert [drop["id"] for drop in rows_of((tmp_path / "table.jsonl").read_bytes())] == ["s", "b2"]
+    assert "file and line" in pt("pt-curate", "filter", "--drop", "drop.jsonl", input=b"", check=2).err
+
+
+def test_dedup_reads_pipes_and_packed_files(tmp_path, pt):
+    import gzip
+
+    rows = chats(random.Random(3), 40)
+    plain = jsonl(tmp_path / "a.jsonl", rows).read_bytes()
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(plain))
+    for how in ((), ("--near",)):
+        wanted = pt("pt-curate", "dedup", "a.jsonl", *how, check=0).stdout
+        assert wanted != plain and pt("pt-curate", "dedup", *how, input=plain, check=0).stdout == wanted
+        assert pt("pt-curate", "dedup", "a.jsonl.gz", "-j", "2", *how, check=0).stdout == wanted
+        pt("pt-curate", "dedup", "a.jsonl", *how, "-o", "out.jsonl", check=0)
+        assert (tmp_path / "out.jsonl").read_bytes() == wanted
+    assert "with --near" in pt("pt-curate", "dedup", "a.jsonl", "--threshold", "0.8", check=2).err
+    assert "--keep best" in pt("pt-curate", "dedup", "a.jsonl", "--score", "q", check=2).err
+    assert "files" in pt("pt-curate", "sketch", input=plain, check=2).err and "pipe" in pt("pt-curate", "cluster", check=2).err
