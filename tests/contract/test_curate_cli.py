@@ -310,7 +310,7 @@ RECORD_FAULTS = [
 ]
 
 
-@pytest.mark.parametrize("verb", ["validate", "split", "mix", "decontaminate", "pair", "best", "stats"])
+@pytest.mark.parametrize("verb", ["validate", "split", "mix", "dedup", "decontaminate", "pair", "best", "stats"])
 def test_faulty_records_are_named_by_every_verb(verb, tmp_path, pt):
     good = scored(3)
     jsonl(tmp_path / "a.jsonl", [*good[:2], *RECORD_FAULTS, good[2]])
@@ -329,7 +329,8 @@ def test_unknown_keys_pass_through_every_verb(tmp_path, pt):
     extra = {"x-note": {"deep": [1, None, "é"]}, "annotator": "ann"}
     jsonl(tmp_path / "a.jsonl", [{**rec, **extra} for rec in scored(20)])
     jsonl(tmp_path / "exam.jsonl", [{"prompt": "What?"}])
-    for verb, *more in (("convert",), ("mix",), ("decontaminate", "--against", "exam.jsonl"), ("pair",), ("best",)):
+    for verb, *more in (("convert",), ("mix",), ("dedup", "--near"), ("dedup", "--mark", "--on", "prompt"),
+                        ("decontaminate", "--against", "exam.jsonl"), ("pair",), ("best",)):
         made = [json.loads(line) for line in pt("pt-curate", verb, "a.jsonl", *more, check=0).out.splitlines()]
         assert made and all({key: rec[key] for key in extra} == extra for rec in made), verb
 
