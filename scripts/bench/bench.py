@@ -31,7 +31,8 @@ PARTS = {
     "sample": ("pt-sample: 16 prompts x 8 completions", "transformers generate", "s/1000 tokens"),
     "help": ("--help of the slowest command", "trl sft --help", "CPU s"),
 }
-SCRIPTS = {"math": "verify_math.py", "constraints": "verify_constraints.py", "code": "verify_code.py", "merge": "merge.py"}
+SCRIPTS = {"math": "verify_math.py", "constraints": "verify_constraints.py", "code": "verify_code.py", "merge": "merge.py",
+           "curate": "curate.py"}
 PACKAGES = ("torch", "transformers", "trl", "accelerate")
 
 
@@ -78,7 +79,8 @@ def script(part, args):
     more = {"math": [args.data], "constraints": [args.data, *(
         word for name in ("oracle", "nltk_data") if getattr(args, name)
         for word in (f"--{name.replace('_', '-')}", getattr(args, name)))],
-            "merge": ["--mergekit", args.mergekit] if args.mergekit else []}.get(part, [])
+            "merge": ["--mergekit", args.mergekit] if args.mergekit else [],
+            "curate": ["--peers", args.peers] if args.peers else []}.get(part, [])
     argv = [sys.executable, HERE / SCRIPTS[part], *more]
     done = subprocess.run([str(word) for word in argv], stdout=subprocess.PIPE, text=True, cwd=ROOT,
                           env={**os.environ, "OMP_NUM_THREADS": str(args.threads)})
@@ -104,6 +106,7 @@ def main():
     parser.add_argument("--oracle", help="site-packages with lm_eval, langdetect and nltk")
     parser.add_argument("--mergekit", help="mergekit-yaml of another environment; without it merges are compared with plain I/O")
     parser.add_argument("--nltk-data", help="directory with tokenizers/punkt_tab")
+    parser.add_argument("--peers", help="python with rensa, datasketch and datatrove; without it curation is compared with plain reading")
     args = parser.parse_args()
     known = [*PARTS, *SCRIPTS]
     unknown = set(args.parts) - set(known)

@@ -2,7 +2,7 @@
 """One peer's near-dedup of a file of chats, as its documentation has it: `curate_peer.py TOOL CHATS`; prints the ids that stay.
 
 Run in an environment of the peers' own (datatrove 0.10.1, datasketch 2.0.0, rensa 0.5.0). All see the same text (turns but
-the system's, joined by newlines) and word 5-grams; `floor` only reads, parses and hashes.
+the system's, joined by newlines) and word 5-grams. `floor` only reads, parses and hashes; `grams` decontaminates.
 """
 
 import re
@@ -35,6 +35,23 @@ def floor(path):
         if key not in seen:
             seen.add(key)
             yield id
+
+
+def grams(path):
+    """What does not share an 8-gram of words with evals.jsonl, which lies beside."""
+    import orjson
+
+    def of(text):
+        words = WORD.findall(text.lower())
+        return {tuple(words[i:i + 8]) for i in range(len(words) - 7)}
+
+    with open(path.rpartition("/")[0] + "/evals.jsonl", "rb") as file:
+        wanted = set().union(*(of(orjson.loads(line)["prompt"]) for line in file))
+    with open(path, "rb") as file:
+        for line in file:
+            row = orjson.loads(line)
+            if not any(of(m["content"]) & wanted for m in row["messages"] if m["role"] == "user"):
+                yield row["id"]
 
 
 def rensa(path):
