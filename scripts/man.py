@@ -1,10 +1,11 @@
 """Man pages from the commands themselves: python scripts/man.py DIR (`--check` compares instead of writing).
 
 One page a command (git's way for verbs: pt-curate-convert(1)), pt-record(5) from the record's schema,
-pt-verifiers(7) from the verifiers' own descriptions, pt(7) from the exit codes.
+pt-verifiers(7) and pt-merge-methods(7) from the verifiers' and methods' own descriptions, pt(7) from the exit codes.
 """
 
 import importlib
+import inspect
 import re
 import sys
 import tomllib
@@ -115,6 +116,45 @@ def verifiers_page() -> str:
     return "\n".join(out) + "\n"
 
 
+def methods_page() -> str:
+    from pt_tools import merge
+    from pt_tools.merge import methods, verbs
+
+    out = head("pt-merge-methods", 7, "what pt-merge computes: formulas, parameters, rules")
+    out += [".SH DESCRIPTION", *paragraphs(MERGING)]
+    for name in merge.METHODS:
+        method = methods.get(name)
+        out += [f".SH {escape(name.upper())}", ".nf", escape(inspect.cleandoc(method.__doc__)), ".fi", *paragraphs(needs(method))]
+    out += [".SH SOUPS AND ADAPTERS"]
+    for name, verb in verbs.VERBS.items():
+        out += [".TP", f"\\fB{escape(name)}\\fR", escape(verb.does)]
+    return "\n".join(out + [".SH SEE ALSO", "\\fBpt\\-merge\\fR(1)"]) + "\n"
+
+
+def needs(method) -> str:
+    """What a merge method takes, in words."""
+    least, most = method.models
+    many = f"{least}" if least == most else f"{least} or more" if most is None else f"{least} to {most}"
+    base = {"required": " beside a base", "optional": ", and a base if --base names one", "none": ""}[method.base]
+
+    def listed(table):
+        return ", ".join(name if value is ... else f"{name} ({str(value).lower()})" for name, value in table.items()) or "none"
+
+    return (f"Models: {many}{base}. Parameters of every model (default): {listed(method.own)}. "
+            f"Parameters of the merge: {listed(method.shared)}.")
+
+
+MERGING = """\
+x_i are the models, b the base, d_i = x_i - b, w_i the weights; formulas hold for every tensor by itself.
+
+Parameters are flags (-w, --density, --lambda, --t, ...) or --param [FILTER:]NAME=VALUE: a number for all tensors or for
+those with FILTER in their name, or a gradient [a,b,...] over the layers, interpolated from the first layer to the
+last; tensors in no layer have the first value. With several models, commas outside brackets separate their values.
+
+Arithmetic is in float32 and rounds once, to the nearest even, when a result is stored. The result does not depend on the
+number of threads, on the size of shards, or on the order of tensors: random masks are drawn for every block from the seed,
+the tensor's name, the model's place and the block's place."""
+
 GRADING = """\
 A record names its verifier: an object with a name, or a list of them, with a key where a name occurs twice. Who runs
 pt-score, pt-eval or pt-rlvr can add one to every record with --verifier; only there can it be a function of one's own.
@@ -154,7 +194,8 @@ def promises_page() -> str:
 
 def pages() -> dict[str, str]:
     out = {f"{name}.1": command_page(name, command) for name, command in commands().items()}
-    return {**out, "pt-record.5": record_page(), "pt-verifiers.7": verifiers_page(), "pt.7": promises_page()}
+    return {**out, "pt-record.5": record_page(), "pt-verifiers.7": verifiers_page(),
+            "pt-merge-methods.7": methods_page(), "pt.7": promises_page()}
 
 
 def main():

@@ -162,7 +162,7 @@ def main(cfg, job):
     METHOD is linear, task_arithmetic, ties, dare_linear, dare_ties, della, della_linear, breadcrumbs, breadcrumbs_ties,
     sce, slerp, nuslerp, multislerp, karcher, model_stock, wise_ft, warp, nearswap, ram, ramplus_tl or passthrough; or a
     YAML file of mergekit's stands for method, models and parameters. linear with equal weights is a soup, and WARM over
-    reward models.
+    reward models. pt-merge-methods(7) has their formulas, parameters and rules.
 
     greedy_soup, ema and last are linear merges too: greedy_soup scores every member, then takes them, best first, as
     long as the mean's score does not fall; ema takes checkpoints, oldest first, with weights that fall by --beta; last

@@ -259,7 +259,7 @@ def step(cosine: np.ndarray, share: np.ndarray, mean: np.ndarray) -> tuple[np.nd
 
 class ModelStock(Span):
     """t · mean(x_i) + (1−t) · b with t = N c/(1 + (N−1) c), c the mean cosine between the N differences from the base
-    (arXiv:2403.19522, eq. 6 and its case of N models).
+    (arXiv:2403.19522).
 
     Differences that point apart (c < 0) make t negative, as the formula says; where its divisor is 0 the base is left.
     A model equal to the base has cosine 0 with all others. `filter_wise` takes c of every row (last axis) instead of

@@ -207,10 +207,12 @@ class Trimmed(Thinned):
 
 
 class Ties(Trimmed):
-    """Trim, elect, merge (arXiv:2306.01708, algorithm 1), tensor by tensor as everybody does, the paper globally.
+    """b + λ Σ_agree w_i d'_i / Σ_agree w_i: trim, elect, merge (arXiv:2306.01708, algorithm 1). The trim is tensor by
+    tensor, as everybody does it; the paper's is over all of a model.
 
-    Of each x_i - b exactly k = max(1, ⌊density · n⌋) entries stay, the largest magnitudes; of equal ones at the
-    threshold the first in index order. The threshold is exact (see `select`).
+    Of each d_i = x_i − b exactly k = max(1, ⌊density · n⌋) entries stay, the largest magnitudes; of equal ones at the
+    threshold the first in index order. At every entry those agree that have the sign of Σ w_i d'_i, 0 being positive.
+    The sum is not divided without `normalize`. `rescale` l1 multiplies what stays by ‖d‖₁/‖d'‖₁ of the tensor.
     """
 
     name = "ties"
@@ -295,6 +297,7 @@ class Dare(Thinned):
 
 class DareLinear(Dare):
     __doc__ = Dare.__doc__
+
     name = "dare_linear"
 
 

@@ -23,6 +23,7 @@ SOUP = (*DENSE, "dtype", "pad_to_multiple_of", "chat_template")
 
 @dataclass(frozen=True)
 class Verb:
+    does: str  # for the manual
     needs: str  # what it needs, in words
     least: int
     most: int | None
@@ -31,14 +32,29 @@ class Verb:
 
 
 VERBS = {
-    "greedy_soup": Verb("two models or more", 2, None, (*SOUP, "evaluate"), "evaluate"),
-    "ema": Verb("checkpoints, oldest first", 1, None, (*SOUP, "tokenizer_from", "beta"), "beta"),
-    "last": Verb("checkpoints, oldest first", 1, None, (*SOUP, "tokenizer_from", "last"), "last"),
-    "lora": Verb("a base and its adapters", 2, None, DENSE),
-    "lora_cat": Verb("adapters", 1, None, ("weight",)),
-    "lora_extract": Verb("a base and a tuned model", 2, 2, ("rank", "energy", "fan_in_fan_out", "report", "seed", "threads")),
+    "greedy_soup": Verb(
+        "Scores every model with the command --evaluate, then takes them into a mean, best first, each if the mean's score "
+        "does not fall (arXiv:2203.05482, recipe 1).",
+        "two models or more", 2, None, (*SOUP, "evaluate"), "evaluate"),
+    "ema": Verb(
+        "Exponential moving average of checkpoints x_0 ... x_K, oldest first, as if taken while training: "
+        "m_0 = x_0, m_k = beta m_(k-1) + (1 - beta) x_k.",
+        "checkpoints, oldest first", 1, None, (*SOUP, "tokenizer_from", "beta"), "beta"),
+    "last": Verb(
+        "The mean of the last --last of the checkpoints, oldest first.",
+        "checkpoints, oldest first", 1, None, (*SOUP, "tokenizer_from", "last"), "last"),
+    "lora": Verb(
+        "BASE ADAPTER...: a dense model with the adapters' changes in it, W + s B A: rank-stabilised scales, DoRA, embeddings, "
+        "whole modules, trained tokens, patterns of ranks and alphas.",
+        "a base and its adapters", 2, None, DENSE),
+    "lora_cat": Verb(
+        "ADAPTER...: one adapter whose change is exactly the weighted sum of theirs; the ranks add up.",
+        "adapters", 1, None, ("weight",)),
+    "lora_extract": Verb(
+        "BASE TUNED: the adapter that turns the one nearly into the other, by truncated singular value decompositions of rank "
+        "--rank or as large as --energy asks for; what is no matrix and changed is kept whole.",
+        "a base and a tuned model", 2, 2, ("rank", "energy", "fan_in_fan_out", "report", "seed", "threads")),
 }
-
 SOUPS = ("greedy_soup", "ema", "last")
 
 
