@@ -131,7 +131,7 @@ def _counted(job, inputs):
             job.rows.add("in")
             job.records.where = f"{name}:{number}"
             if isinstance(row, ValueError):
-                job.records.reject(str(row))
+                job.records.reject(str(row), row.raw)
             else:
                 yield row
 

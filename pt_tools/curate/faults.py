@@ -37,6 +37,8 @@ def _truncated(rec, of):
 def _cut_off(text):
     from pt_tools.rewards import common
 
+    if "<think>" in text and "</think>" not in text:
+        return "ends in its thoughts"
     text = common.part(text, "answer").rstrip()
     if not text:
         return ""

@@ -77,12 +77,15 @@ def is_rlvr(row):
 
 
 def rlvr(row):
-    """open-instruct's columns: ground_truth, and dataset (or verifier) that names how it is checked, else math."""
+    """open-instruct's columns: ground_truth, and dataset or verifier that names how it is checked; a number needs neither."""
     given = turns.turns(row.pop("messages"), "messages") if "messages" in row else turns.prompt(row.pop("prompt"))
     truth = row.pop("ground_truth")
     if given and given[-1]["role"] == "assistant":
         given = given[:-1]
-    names = row["dataset"] if "dataset" in row else row.pop("verifier", None) or "math"
+    names = row["dataset"] if "dataset" in row else row.pop("verifier", None)
+    if names is None and not re.search(r"[0-9\\]", str(truth)):
+        raise ValueError("no dataset or verifier says how the ground_truth is checked")
+    names = "math" if names is None else names
     names, truths = _lists(names, truth)
     verifiers = [_verifier(str(name).lower(), one) for name, one in zip(names, truths)]
     return {"prompt": given, "verifier": verifiers[0] if len(verifiers) == 1 else verifiers}

@@ -92,9 +92,9 @@ class Lengths:
         """The tokens of a record that has more than `most`, else None; short ones are never encoded."""
         kept = rec.get("tokens")
         if not isinstance(kept, dict):
-            _, wholes, around = self._texts(rec)
+            prompt, wholes, around = self._texts(rec)
             # A token stands for at least one byte.
-            if wholes and all(self._bounded(whole) and len(whole.encode()) + 1 + around <= most for whole in wholes):
+            if all(self._bounded(text) and len(text.encode()) + 1 + around <= most for text in wholes or [prompt]):
                 return None
         found = self.count(rec)["all"]
         return found if found > most else None

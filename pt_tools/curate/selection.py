@@ -65,7 +65,7 @@ def _unwanted(plan, rec):
             yield "keep", "its id is not listed"
     for condition in plan.where:
         if not condition.value(rec):
-            yield "where", condition.text
+            yield "where", condition.text[:rules.MAX_REASON]
 
 
 def _marked(plan, rec, found, of_completions):

@@ -17,6 +17,14 @@ _MAX_CELL = 2**28
 _NUMBERS, _BOOLEANS = ("weight", "margin", "reward"), ("safety", "label")
 
 
+class BadRow(ValueError):
+    """Why a row cannot be had, and what there is of it."""
+
+    def __init__(self, reason, raw):
+        super().__init__(reason)
+        self.raw = raw
+
+
 def is_table(path: str) -> bool:
     """Whether the name of a file is that of a table."""
     name = path.lower()
@@ -26,7 +34,7 @@ def is_table(path: str) -> bool:
 def rows(path: str, file):
     """(number, row) of an open table; of a CSV file the line where the row begins, else the rows from 1.
 
-    A row that cannot be had is the ValueError that says why. BadData for a file that cannot be read on.
+    A row that cannot be had is a BadRow. BadData for a file that cannot be read on.
     """
     name = path.lower().removesuffix(".gz").removesuffix(".zst")
     if name.endswith(TEXT):
@@ -63,11 +71,11 @@ def _lines(path, file, delimiter):
 
 def _row(header, cells):
     if len(cells) != len(header):
-        return ValueError(f"{len(cells)} cells, where the header has {len(header)}")
+        return BadRow(f"{len(cells)} cells, where the header has {len(header)}", ",".join(cells))
     try:
         return {key: _cell(key, cell) for key, cell in zip(header, cells)}
     except ValueError as reason:
-        return reason
+        return BadRow(str(reason), ",".join(cells))
 
 
 def _cell(key, text):
@@ -156,7 +164,7 @@ def _plain_row(row):
     try:
         return {key: _plain(value, key) for key, value in row.items() if _is_there(value)}
     except ValueError as reason:
-        return reason
+        return BadRow(str(reason), str(row)[:1000])
 
 
 def _is_there(value):

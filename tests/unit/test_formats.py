@@ -218,6 +218,7 @@ BAD = [
     ({"prompt": "p", "completion": "a", "label": 2}, "label is a number, not true or false"),
     ({"messages": [user("p")], "ground_truth": ["1", "2"], "dataset": ["math"]}, "not of one length|neither text nor a number"),
     ({"prompt": [user("p")], "data_source": "poems", "reward_model": {"ground_truth": "x"}}, "no verifier is known for the data source 'poems'"),
+    ({"prompt": "p", "ground_truth": "Paris"}, "no dataset or verifier says how"),
     ({"messages": [user("p")], "ground_truth": "[1]", "dataset": "code"}, "neither asserts nor inputs and outputs"),
     ({"Puzzles": "1 2 3"}, "Puzzles is not four whole numbers"),
     ({"text": "Human: a"}, None),

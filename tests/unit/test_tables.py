@@ -46,7 +46,8 @@ def test_bad_rows_of_csv_are_named_by_their_line(pt, tmp_path):
     assert "pt-curate: a.csv:4: 1 cells, where the header has 2\n" in pt("pt-curate", "convert", "a.csv", check=3).err
     done = pt("pt-curate", "convert", "a.csv", "--on-error", "skip", "--rejects", "bad.jsonl", check=0)
     assert [said(rec) for rec in records(done)] == [["A", "B\nb"], ["G", "H"]]
-    assert [json.loads(line)["line"] for line in (tmp_path / "bad.jsonl").read_text().splitlines()] == [4, 5]
+    bad = [json.loads(line) for line in (tmp_path / "bad.jsonl").read_text().splitlines()]
+    assert [(row["line"], row["row"]) for row in bad] == [(4, {"raw": "C"}), (5, {"raw": "D,E,F"})]
     assert "4 in, 2 out, 2 errored" in done.err
 
 
@@ -58,6 +59,12 @@ def test_files_that_are_no_tables(pt, tmp_path, name, data, words):
     (tmp_path / name).write_bytes(data)
     done = pt("pt-curate", "convert", name, "--format", "text")
     assert done.returncode == 3 and words in done.err and done.err.count("\n") == 1, done.err
+
+
+def test_the_puzzles_of_tree_of_thought(pt, data):
+    made = records(pt("pt-curate", "convert", data / "game24/24.csv", check=0))
+    assert len(made) == 1362 and made[0]["verifier"] == {"name": "game24", "numbers": [1, 1, 4, 6]} and made[0]["id"] == "game24/1"
+    assert len({rec["id"] for rec in made}) == 1362
 
 
 def test_an_empty_table_has_no_rows(pt, tmp_path):
