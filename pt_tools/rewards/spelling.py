@@ -24,7 +24,7 @@ _REPLACED = [
     (re.compile(r"\\(?:text|textbf|textit|textrm|textnormal|texttt|mathrm|mathbf|mathit|mathsf|boldsymbol|mbox|operatorname\*?|underline)"
                 r"\s*\{([^{}]*)\}"), r" \1 "),
     (re.compile(r"\{\\(?:rm|bf|it)\s([^{}]*)\}"), r" \1 "),
-    (re.compile(r"\^\s*\{?\s*\\circ\s*\}?|\\(?:degree|deg)(?![A-Za-z])|°|º"), ""),
+    (re.compile(r"\^\s*(?:\{\s*\\circ\s*\}|\\circ(?![A-Za-z]))|\\(?:degree|deg)(?![A-Za-z])|°|º"), ""),
     (re.compile(r"(?<=[0-9])\s*\^\s*\{\s*(st|nd|rd|th)\s*\}"), r"\1"),
     (re.compile(r"\\frac\s*([0-9A-Za-z])\s*([0-9A-Za-z])"), r"\\frac{\1}{\2}"),
     (re.compile(r"\\frac\s*\{([^{}]*)\}\s*([0-9A-Za-z])"), r"\\frac{\1}{\2}"),

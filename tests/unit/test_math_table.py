@@ -301,6 +301,8 @@ ROWS = [
     ("as written", R % r"\frac{2\pi}{3}\text{ radians}", r"2\pi/3", 1),
     ("as written", R % r"\lfloor x \rfloor", r"\lfloor x\rfloor", 1),
     ("as written", R % r"{(3,5]}", r"(3,5]", 1),
+    ("as written", R % r"{27^\circ}", r"27", 1),
+    ("as written", R % r"\frac{27^\circ}{2}", r"13.5", 1),
     ("as written", R % r"\begin{bmatrix} -\dfrac{1}{3} \\[4pt] 2 \end{bmatrix}", r"\begin{pmatrix} -1/3 \\ 2 \end{pmatrix}", 1),
     ("as written", R % r"{\{1,2\}}", r"1,2", 1),
     ("as written", R % r"20√13", r"20\sqrt{13}", 1),
