@@ -9,9 +9,12 @@ Options of all three: `timeout_s` for the whole completion (10; time in which it
 that pass.
 
 The submission runs in a jail of its own and only plain values come out of it (jail/values.py), so a test counts as
-passed only if the comparison, made in another process, says so. No result is a failure. `prompt` is the start of a
-module (HumanEval): where a completion does not define the entry point itself, it is taken as what continues the prompt
-(the body of the function); what the prompt defines beside the entry point is trusted, and always there.
+passed only if the comparison, made in another process, says so. No result is a failure. Arguments are copies: what a
+submission changes in them is not seen; objects of its own are neither compared nor calculated with.
+
+`prompt` is the start of a module (HumanEval): where a completion does not define the entry point itself, it is taken as
+what continues the prompt (the body of the function); what the prompt defines beside the entry point is trusted, and
+always there.
 """
 
 from __future__ import annotations

@@ -158,12 +158,15 @@ def test_the_comparison_of_output(written, expected, equal):
 
 def test_a_test_may_use_objects_of_the_submission_but_not_compare_them():
     text = ("class P:\n    def __init__(self, x): self.x = x\n    def __eq__(self, o): return True\n    __hash__ = None\n"
+            "    __lt__ = __eq__\n    def __sub__(self, o): return self\n    __abs__ = lambda self: self\n"
             "def f(p): return p.x\ndef g(p):\n    p.y = 2\n    return p\ndef h():\n    yield 1\n    yield P(4)\n")  # fmt: skip
     for test, score in {
         "assert f(P(3)) == 3": 1.0, "p = P(1)\np.x = P(9)\nassert f(p).x == 9": 1.0, "assert g(P(3)).y == 2": 1.0,
         "assert [type(x).__name__ for x in h()][0] == 'int'": 1.0, "assert P(1) == P(1)": 0.0, "assert P(1) != P(2)": 0.0,
         "assert f(P([1, {2: {3}}])) == [1, {2: {3}}]": 1.0, "assert isinstance(f(P(int)), type)": 1.0,
         "try:\n    f(3)\n    assert 0\nexcept AttributeError:\n    pass": 1.0, "assert P(1) == 1": 0.0,
+        "x = h()\nassert next(x) == 1 and next(x).x == 4\ntry:\n    next(x)\n    assert 0\nexcept StopIteration:\n    pass": 1.0,
+        "assert P(1) < 5": 0.0, "assert abs(P(1) - 5) < 1": 0.0,
     }.items():  # fmt: skip
         assert grade({"name": "code", "tests": [test]}, text)[0] == score, test
 

@@ -149,6 +149,7 @@ OPERATIONS = {
     "getattr": lambda module, target, name: getattr(target, name),
     "setattr": lambda module, target, name, value: setattr(target, name, value),
     "list": lambda module, target: list(itertools.islice(target, MAX_ITEMS)),
+    "next": lambda module, target: next(target),
     "bool": lambda module, target: bool(target),
     "len": lambda module, target: len(target),
     "item": lambda module, target, key: target[key],
@@ -253,7 +254,8 @@ class Standin(Remote):
 
 
 class Ref(Remote):
-    """An object that stayed in the submission's process. Two of them are never compared: only that process could."""
+    """An object that stayed in the submission's process. Two of them are never compared, and it has no operators: only
+    that process could say what `f(x) < 5` or `f(x) - 5` is, and it would say what passes."""
 
     __slots__ = ("_number",)
 
@@ -272,6 +274,9 @@ class Ref(Remote):
 
     def __iter__(self):
         return iter(self._ask("list", self))
+
+    def __next__(self):
+        return self._ask("next", self)
 
     def __bool__(self):
         return self._ask("bool", self)
