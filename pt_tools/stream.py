@@ -250,12 +250,12 @@ class Writer:
 
     def copy(self, record: dict, reader: Reader) -> None:
         """Write the reader's last record as it was read, byte for byte."""
-        self.copy_line(record, reader.line)
+        self.copy_line(reader.line or record)
 
-    def copy_line(self, record: dict, line: bytes | None) -> None:
-        """The same for an earlier record; `line` is what the reader's `line` was then."""
-        if line is None:
-            self.write(record)
+    def copy_line(self, line: bytes | dict) -> None:
+        """The same for an earlier record: what the reader's `line` was then, or the record where that was None."""
+        if isinstance(line, dict):
+            self.write(line)
             return
         self._file.write(line if line.endswith(b"}\n") else line.rstrip() + b"\n")
         if self.rows is not None:

@@ -170,24 +170,25 @@ def decontaminate(cfg, job):
 
 def _decontaminate(records, out, index, on, mark):
     """(Table of a block, (place, hit) of its first contaminated row or None)."""
+    import orjson
+
     from pt_tools.curate import compared
     from pt_tools.curate.decontaminate import Table
 
-    recs, lines, places, texts = [], [], [], []
+    rows, texts = [], []
     for rec in record.checked(records):
-        recs.append(rec)
-        lines.append(records.line)
-        places.append(records.number)
+        # The line stands for the record, of which a block has too many for the cache; few are needed again.
+        rows.append((records.line or rec, records.number, rec.get("source") or "none"))
         texts.append(record.user_turns(rec) if on == "prompt" else compared.turns(rec, on))
     table, first = Table(), None
-    for rec, line, place, hits in zip(recs, lines, places, index.find_all(texts)):
-        table.add(rec.get("source") or "none", hits)
+    for (row, number, source), hits in zip(rows, index.find_all(texts)):
+        table.add(source, hits)
         if not hits:
-            out.copy_line(rec, line)
+            out.copy_line(row)
             continue
-        first = first or (f"{records.block.name}:{place}", hits[0])
+        first = first or (f"{records.block.name}:{number}", hits[0])
         if mark:
-            out.write({**rec, "contamination": hits})
+            out.write({**(orjson.loads(row) if isinstance(row, bytes) else row), "contamination": hits})
         else:
             records.rows.add("dropped", 1, f"overlaps {hits[0]['eval']}")
     return table, first

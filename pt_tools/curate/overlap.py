@@ -147,9 +147,11 @@ class Overlap:
         """See decontaminate.Index.find_all."""
         row_of = np.repeat(np.arange(len(rows)), [len(turns) for turns in rows])
         numbers, starts = hash_words([text for turns in rows for text in turns])
-        equal = self._equal_fields(rows, np.unique(row_of[np.isin(_bags(numbers, starts), self.bags)]).tolist())
+        bags = _bags(numbers, starts)
+        known = self.bags[np.minimum(np.searchsorted(self.bags, bags), len(self.bags) - 1)] == bags
+        equal = self._equal_fields(rows, sorted(set(row_of[known].tolist())))
         row, gram = self._shared(numbers, starts, row_of)
-        decide = np.unique(row[self.post[gram + 1] > self.post[gram]]).tolist()
+        decide = set(row[self.post[gram + 1] > self.post[gram]].tolist())
         hits = [[] for _ in rows]
         for one in sorted({*decide, *equal}):
             of_row = slice(*np.searchsorted(row, [one, one + 1]))
