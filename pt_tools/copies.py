@@ -7,12 +7,14 @@ import os
 from array import array
 from collections import Counter
 from dataclasses import dataclass
+from functools import partial
 from hashlib import blake2b
 
 from pt_tools import blocks, record, stop, stream
 from pt_tools.curate import compared
 
 COPIED = 2**22  # bytes at once
+PORTION = 256  # rows that are read again at once
 
 
 @dataclass(frozen=True)
@@ -30,14 +32,15 @@ class Rules:
 
 
 class Index:
-    """Where every row is, and what decides which copy stays: 16 to 26 bytes a row."""
+    """Where every row is, its source, and what decides which copy stays: 20 to 38 bytes a row."""
 
-    TYPES = {"starts": "Q", "lengths": "I", "lines": "I", "ranks": "H", "measures": "d", "ids": "Q"}
+    TYPES = {"starts": "Q", "lengths": "I", "lines": "I", "source": "I", "ranks": "H", "measures": "d", "ids": "Q"}
 
     def __init__(self, files):
         self.files, self._ends = files, []  # number of rows up to the end of every file
         self.columns = {name: array(code) for name, code in self.TYPES.items()}
-        self.starts, self.lengths, self.lines, self.ranks, self.measures, self.ids = self.columns.values()
+        self.starts, self.lengths, self.lines, self.source, self.ranks, self.measures, self.ids = self.columns.values()
+        self.sources = {}  # name -> number
         self.odd = set()  # rows whose line cannot be passed on as it is
 
     def __len__(self):
@@ -77,16 +80,18 @@ def index(job, files, rules: Rules, finder, jobs: int, ids: bool = False) -> Ind
     With `ids` there is a column of hashes of the ids.
     """
     found = Index(files)
-    for file, columns, odd, keys in blocks.each(job, _index, rules, finder.text, finder.of, ids, jobs=jobs):
+    for file, columns, sources, odd, keys in blocks.each(job, _index, rules, finder.text, finder.of, ids, jobs=jobs):
+        numbers = [found.sources.setdefault(name, len(found.sources)) for name in sources]
+        columns["source"] = map(numbers.__getitem__, columns["source"])
         found.add(file, columns, odd)
         finder.add(keys)
     return found
 
 
 def _index(records, out, rules, text, of, with_ids):
-    """(number of the file, columns of its rows, odd rows, keys) of a block."""
+    """(number of the file, columns of its rows, names of the sources, odd rows, keys) of a block."""
     texts, odd, ids, ranking = [], [], [], _Ranking(rules)
-    spans, lines = [], []
+    spans, lines, source, sources = [], [], [], {}
     for rec in record.checked(records):
         said = text(rec, rules.on)
         if ranking.needed:
@@ -101,10 +106,12 @@ def _index(records, out, rules, text, of, with_ids):
             odd.append(len(texts))
         spans.append(records.span)
         lines.append(records.number)
+        source.append(sources.setdefault(rec.get("source"), len(sources)))
         texts.append(said)
     starts = [records.block.start + start for start, _ in spans]
-    columns = zip(Index.TYPES.items(), (starts, [length for _, length in spans], lines, ranking.ranks, ranking.measures, ids))
-    return records.block.file, {name: array(code, values) for (name, code), values in columns}, odd, of(texts)
+    columns = zip(Index.TYPES.items(), (starts, [length for _, length in spans], lines, source, ranking.ranks, ranking.measures, ids))
+    packed = {name: array(code, values) for (name, code), values in columns}
+    return records.block.file, packed, [name or "none" for name in sources], odd, of(texts)
 
 
 def id_number(id: str) -> int:
@@ -148,25 +155,39 @@ def _score(rec, name):
 # --- what goes out ------------------------------------------------------------------------------------------------
 
 
-def write(job, index: Index, found, mark: bool) -> dict[int, int]:
+def write(job, index: Index, found, mark: bool, jobs: int = 1) -> dict[int, int]:
     """Write the rows that stay, byte for byte as they were, or all rows with `cluster` in those that have copies.
 
     Returns the row that stays for every other one of its cluster.
     """
     kept_for = kept(index, found)
     marks = {row: cluster[0] for cluster in found.clusters for row in cluster} if mark else {}
+    names = ids_of(index, sorted(set(marks.values())), jobs)
     apart = index.odd | marks.keys() | (set() if mark else kept_for.keys())
     for start, end in _runs(index, apart):
         if start not in apart:
             _copy(job, index, start, end)
         elif start in marks:
-            job.out.write({**index.read(start), "cluster": found.labels[marks[start]][0]})
+            job.out.write({**index.read(start), "cluster": names[marks[start]]})
         elif mark or start not in kept_for:
             job.out.write(index.read(start))
     if not mark:
         job.rows.add("dropped", len(kept_for), "copy of another row")
-    say(job, found, kept_for)
+    say(job, index, found, kept_for)
     return kept_for
+
+
+def ids_of(index: Index, rows: list[int], jobs: int = 1) -> dict[int, str]:
+    """The ids of some rows, which are read for it."""
+    portions = (rows[i:i + PORTION] for i in range(0, len(rows), PORTION))
+    out = {}
+    for part in blocks.ordered(partial(_ids, index), portions, jobs):
+        out.update(part)
+    return out
+
+
+def _ids(index, rows):
+    return {row: record.ensure_id(index.read(row))["id"] for row in rows}
 
 
 def kept(index: Index, found) -> dict[int, int]:
@@ -200,9 +221,10 @@ def _copy(job, index, first, end):
     job.rows.add("out", end - first)
 
 
-def say(job, found, kept) -> None:
+def say(job, index: Index, found, kept) -> None:
     """Say how many copies there are, and of which sources are the rows that do not stay."""
-    sources = Counter(found.labels[row][1] for row in kept)
+    names = list(index.sources)
+    sources = Counter(names[index.source[row]] for row in kept)
     sizes = list(map(len, found.clusters))
     job.final["copies"] = {"clusters": len(sizes), "rows": sum(sizes), "largest": max(sizes, default=0),
                            "redundant": dict(sorted(sources.items()))}
@@ -214,8 +236,8 @@ def say(job, found, kept) -> None:
         job.say(f"{found.left} times a row was not compared with all that look like it, because too many do: texts of one template")
 
 
-def losers(index: Index, found, kept: dict[int, int]):
-    """{id, cluster, kept} of every row that does not stay, in order.
+def losers(index: Index, found, kept: dict[int, int], ids: dict[int, str]):
+    """{id, cluster, kept} of every row that does not stay, in order; `ids` are of all rows of clusters.
 
     Where several rows have its id, which `index.ids` tell, `file` and `line` too.
     """
@@ -223,19 +245,18 @@ def losers(index: Index, found, kept: dict[int, int]):
     for cluster in found.clusters:
         for row in cluster:
             if row in kept:
-                id = found.labels[row][0]
-                entry = {"id": id, "cluster": found.labels[cluster[0]][0], "kept": found.labels[kept[row]][0]}
+                entry = {"id": ids[row], "cluster": ids[cluster[0]], "kept": ids[kept[row]]}
                 name, line = index.where(row)
-                yield entry | ({"file": name, "line": line} if seen[id_number(id)] > 1 else {})
+                yield entry | ({"file": name, "line": line} if seen[id_number(ids[row])] > 1 else {})
 
 
-def write_table(path: str, index: Index, found, kept: dict[int, int]) -> None:
+def write_table(path: str, index: Index, found, kept: dict[int, int], jobs: int = 1) -> None:
     """Write the losers to a file, whole or not at all."""
     aside = f"{path}.{os.getpid()}.tmp"
     try:
         with stream.open_output(aside, path) as file:
             out = stream.Writer(file)
-            for entry in losers(index, found, kept):
+            for entry in losers(index, found, kept, ids_of(index, found.rows(), jobs)):
                 out.write(entry)
         os.replace(aside, path)
     finally:

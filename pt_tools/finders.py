@@ -3,25 +3,25 @@
 import os
 import tempfile
 from array import array
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 
-from pt_tools import blocks, record
+from pt_tools import blocks
+from pt_tools.copies import PORTION
 from pt_tools.curate import compared
-
-PORTION = 256  # rows that are read again at once
 
 
 @dataclass
 class Found:
-    """Clusters of copies, each a list of rows in order, and (id, source) of their rows.
+    """Clusters of copies, each a list of rows in order; `left` rows were not compared with all that share a key with them,
+    because too many do."""
 
-    `left` rows were not compared with all that share a key with them, because too many do.
-    """
-
-    clusters: list[list[int]] = field(default_factory=list)
-    labels: dict[int, tuple[str, str]] = field(default_factory=dict)
+    clusters: list[list[int]]
     left: int = 0
+
+    def rows(self) -> list[int]:
+        """The rows of all clusters, in order."""
+        return sorted(row for cluster in self.clusters for row in cluster)
 
 
 class Exact:
@@ -44,13 +44,8 @@ class Exact:
     def found(self, index, rules, jobs) -> Found:
         from pt_tools.curate.exact import alike
 
-        found = Found()
-        work = partial(_exact, index, rules.on)
-        for clusters, labels in blocks.ordered(work, _portions(alike(self._keys)), jobs):
-            found.clusters += clusters
-            found.labels.update(labels)
-        found.clusters.sort()
-        return found
+        parts = blocks.ordered(partial(_exact, index, rules.on), _portions(alike(self._keys)), jobs)
+        return Found(sorted(cluster for part in parts for cluster in part))
 
 
 def _portions(groups):
@@ -67,30 +62,16 @@ def _portions(groups):
 
 
 def _exact(index, on, groups):
-    """The clusters within groups of rows that share a rough key, and the labels of their rows."""
+    """The clusters within groups of rows that share a rough key."""
     from pt_tools.curate.exact import Equal
 
-    clusters, labels = [], {}
+    clusters = []
     for group in groups:
-        of_group = {}
-
-        def turns(row, of_group=of_group):
-            rec = index.read(row)
-            of_group[row] = label(rec)
-            return compared.turns(rec, on)
-
-        equal = Equal(turns)
+        equal = Equal(lambda row: compared.turns(index.read(row), on))
         for row in group:
             equal.add(row)
-        for cluster in equal.clusters():
-            clusters.append(cluster)
-            labels.update((row, of_group[row]) for row in cluster)
-    return clusters, labels
-
-
-def label(rec: dict) -> tuple[str, str]:
-    """(id, source) of a record."""
-    return record.ensure_id(rec)["id"], rec.get("source") or "none"
+        clusters += equal.clusters()
+    return clusters
 
 
 class Near:
@@ -104,42 +85,40 @@ class Near:
         self.threshold, self._directory = threshold, directory
         self.banding = near.banding(threshold)
         self.of = partial(near.keys, bands=self.banding)
-        self.keys = bands.Bands(self.banding.bands, directory)
+        self.keys = bands.Bands(self.banding.bands + 1, directory)
         self.add = self.keys.add
 
     def found(self, index, rules, jobs) -> Found:
-        return near_found(index, self.keys, rules, jobs, self._directory)
+        return near_found(self.keys, index, rules, jobs, self._directory)
 
 
-def near_found(index, keys, rules, jobs, directory=None) -> Found:
-    """The clusters of near copies among rows whose keys share a column of `keys` (bands.Bands or bands.Files)."""
+def near_found(keys, index, rules, jobs, directory=None) -> Found:
+    """The clusters of near copies; `keys` (bands.Bands or bands.Files) are those of near.keys for all rows."""
     import numpy as np
 
     from pt_tools.curate import clusters
 
-    groups = list(clusters.groups(keys.column, keys.count))
+    bands = keys.count - 1
+    first = clusters.firsts(keys.column(bands))
+    alone = first == np.arange(len(first))  # rows of the same n-grams as an earlier one need no second look
+    groups = list(clusters.groups(lambda band: np.where(alone, keys.column(band), np.uint64(0)), bands))
     wanted = np.zeros(len(index), bool)
     for rows, _ in groups:
         wanted[rows] = True
-    rows = np.flatnonzero(wanted)
-    sets, labels = _Sets(directory), {}
+    rows, sets = np.flatnonzero(wanted), _Sets(directory)
     portions = (rows[i:i + PORTION].tolist() for i in range(0, len(rows), PORTION))
-    for portion, (grams, sizes, of_rows) in blocks.ordered(partial(_grams, index, rules.on), portions, jobs):
+    for grams, sizes in blocks.ordered(partial(_grams, index, rules.on), portions, jobs):
         sets.add(grams, sizes)
-        labels.update(zip(portion, of_rows))
     joined = clusters.Clusters(rows, sets.sizes(), sets.get, rules.threshold)
     for of_band in groups:
         joined.join(*of_band)
-    found = joined.clusters()
-    return Found(found, {row: labels[row] for cluster in found for row in cluster}, joined.left)
+    return Found(clusters.spread(joined.clusters(), first), joined.left)
 
 
 def _grams(index, on, rows):
     from pt_tools.curate import near
 
-    recs = [index.read(row) for row in rows]
-    grams, sizes = near.sorted_sets([compared.conversation(rec, on) for rec in recs])
-    return rows, (grams, sizes, [label(rec) for rec in recs])
+    return near.sorted_sets([compared.conversation(index.read(row), on) for row in rows])
 
 
 class _Sets:

@@ -4,13 +4,15 @@ import os
 from dataclasses import asdict
 from types import SimpleNamespace
 
+import numpy as np
+
 from pt_tools import copies, finders, readback, stream
 from pt_tools.curate import bands, columns, grams, near
 from pt_tools.errors import BadData, Usage
 
 VERSION = [grams.VERSION, near.KEYS]
 SKETCH = "sketch"  # what such a file calls its settings
-COLUMNS = {"starts": "U64", "lengths": "U32", "lines": "U32", "ranks": "U16", "measures": "F64", "ids": "U64"}
+COLUMNS = {"starts": "U64", "lengths": "U32", "lines": "U32", "source": "U32", "ranks": "U16", "measures": "F64", "ids": "U64"}
 
 
 def sketch(job, files, paths, rules: copies.Rules, jobs: int) -> None:
@@ -19,7 +21,7 @@ def sketch(job, files, paths, rules: copies.Rules, jobs: int) -> None:
     index = copies.index(job, files, rules, finder, jobs, ids=True)
     sizes = [os.path.getsize(path) for path in paths]
     header = {"version": VERSION, "ngram": near.NGRAM, "bands": finder.banding.bands, "rows": finder.banding.rows,
-              "rules": asdict(rules), "files": [list(entry) for entry in zip(map(os.path.abspath, paths), sizes, index.ends())]}
+              "rules": asdict(rules), "sources": list(index.sources), "files": [list(entry) for entry in zip(map(os.path.abspath, paths), sizes, index.ends())]}
     keys = finder.keys
     made = {"keys": ("U64", [keys.count, len(index)], map(keys.column, range(keys.count)))}
     made |= {name: (COLUMNS[name], [len(index)], [values]) for name, values in index.columns.items() if len(values) == len(index)}
@@ -38,20 +40,20 @@ def cluster(job, paths, jobs: int) -> None:
     records = stream.Reader([_found(path, size, one) for one in sketches for path, size, _ in one.settings["files"]])
     with readback.opened(SimpleNamespace(records=records, run=job.run)) as files:
         index = _index(files, sketches)
-        found = finders.near_found(index, bands.Files(sketches), rules, jobs, job.run)
-        _check_ids(index, found)
-        kept = copies.kept(index, found)
-        for entry in copies.losers(index, found, kept):
+        found = finders.near_found(bands.Files(sketches), index, rules, jobs, job.run)
+        ids, kept = copies.ids_of(index, found.rows(), jobs), copies.kept(index, found)
+        _check(index, ids)
+        for entry in copies.losers(index, found, kept, ids):
             job.out.write(entry)
     job.rows.add("in", len(index))
     job.rows.add("dropped", len(index) - len(kept), "rows that stay")
-    copies.say(job, found, kept)
+    copies.say(job, index, found, kept)
 
 
 def _settings(one):
     if one.settings["version"] != VERSION:
         raise BadData("made by another version of pt-tools, with other keys; sketch it again", one.path)
-    return {name: value for name, value in one.settings.items() if name != "files"}
+    return {name: value for name, value in one.settings.items() if name not in ("files", "sources")}
 
 
 def _found(path, size, one):
@@ -69,6 +71,8 @@ def _index(files, sketches):
     index, file = copies.Index(files), 0
     for one in sketches:
         read = {name: one.read(name) for name in COLUMNS if name in one}
+        numbers = np.array([index.sources.setdefault(name, len(index.sources)) for name in one.settings["sources"]], np.uint32)
+        read["source"] = numbers[read["source"]] if len(numbers) else read["source"]
         start = 0
         for _, _, end in one.settings["files"]:
             index.add(file, {name: values[start:end].tolist() for name, values in read.items()})
@@ -76,8 +80,8 @@ def _index(files, sketches):
     return index
 
 
-def _check_ids(index, found):
+def _check(index, ids):
     """The rows that were read again are those that were sketched."""
-    for row, (id, _) in found.labels.items():
+    for row, id in ids.items():
         if copies.id_number(id) != index.ids[row]:
             raise BadData("is not as it was when it was sketched", index.where(row)[0])

@@ -55,9 +55,9 @@ def dedup(cfg, job):
         finder = finders.Near(rules.threshold, job.run) if cfg.near else finders.Exact()
         index = copies.index(job, files, rules, finder, cfg.jobs, ids=bool(cfg.table))
         found = finder.found(index, rules, cfg.jobs)
-        kept = copies.write(job, index, found, cfg.mark)
+        kept = copies.write(job, index, found, cfg.mark, cfg.jobs)
         if cfg.table:
-            copies.write_table(cfg.table, index, found, kept)
+            copies.write_table(cfg.table, index, found, kept, cfg.jobs)
 
 
 def _rules(cfg):

@@ -57,6 +57,24 @@ def _parted(rows, starts):
     return rows[~big], np.cumsum(small) - small, (rows[big], group[big])
 
 
+def firsts(prints: np.ndarray) -> np.ndarray:
+    """For every row the first of the same print; itself where the print is 0."""
+    _, first, which = np.unique(prints, return_index=True, return_inverse=True)
+    return np.where(prints == 0, np.arange(len(prints)), first[which])
+
+
+def spread(found: list[list[int]], first: np.ndarray) -> list[list[int]]:
+    """Clusters of the first rows of their prints with all other rows of these prints, in order of their first rows."""
+    root = np.arange(len(first))
+    for cluster in found:
+        root[cluster] = cluster[0]
+    root = root[first]
+    order = np.argsort(root, kind="stable")
+    starts = np.flatnonzero(np.diff(root[order], prepend=-1))
+    sizes = np.diff(starts, append=len(order))
+    return [order[start:start + size].tolist() for start, size in zip(starts[sizes > 1], sizes[sizes > 1])]
+
+
 class Clusters:
     """Union-find over candidate rows. `sets(i)` is the sorted set of the n-grams of `rows[i]`, rows ascending."""
 

@@ -65,14 +65,18 @@ def _whole(text):
 
 
 def keys(texts: list[str], bands: Banding) -> np.ndarray:
-    """Keys (bands, N) uint64 of N texts; those of an empty text are 0, and it is no copy of anything."""
-    out = np.zeros((bands.bands, len(texts)), np.uint64)
+    """Keys (bands + 1, N) uint64 of N texts, 0 for an empty text, which is no copy of anything.
+
+    The last is a print: equal for texts of the same n-grams, as often in each, and for no others but by chance (2**-64).
+    """
+    out = np.zeros((bands.bands + 1, len(texts)), np.uint64)
     done = 0
     for piece in pieces(texts, BATCH):
         grams, starts = gram_sets(piece)
         some = np.flatnonzero(np.diff(starts))
         if len(some):
-            out[:, done + some] = np.maximum(_keys((grams >> np.uint64(32)).astype(np.uint32), starts[some], bands), 1)
+            out[:-1, done + some] = np.maximum(_keys((grams >> np.uint64(32)).astype(np.uint32), starts[some], bands), 1)
+            out[-1, done + some] = np.maximum(np.add.reduceat(grams, starts[some]), 1)
         done += len(piece)
     return out
 

@@ -150,11 +150,19 @@ def test_minhash_finds_pairs_as_often_as_it_should(size, similarity):
 def test_keys_do_not_change():
     """Sketches are kept and compared: another key of the same text needs another version."""
     keys = near.keys(["the quick brown fox jumps over the lazy dog", "東京は日本の首都です", "short", ""], near.banding(0.7))
-    assert keys.shape == (20, 4) and (keys[:, 3] == 0).all() and (keys[:, :3] != 0).all()
+    assert keys.shape == (21, 4) and (keys[:, 3] == 0).all() and (keys[:, :3] != 0).all()
     assert keys[0].tolist() == KEYS, "if this is meant, raise grams.VERSION or near.KEYS"
 
 
 KEYS = [9004567062421813327, 4162365020823133682, 11185983728694015878, 0]
+
+
+def test_prints_are_of_the_n_grams():
+    texts = ["one two three four five six", "One, two - three: four five SIX.", "two one three four five six", "short", "Short!", "long", "", ""]
+    prints = near.keys(texts, near.banding(0.7))[-1].tolist()
+    assert prints[0] == prints[1] and prints[3] == prints[4] and len(set(prints)) == 5 and prints[6:] == [0, 0]
+    assert clusters.firsts(np.array(prints, np.uint64)).tolist() == [0, 0, 2, 3, 3, 5, 6, 7]
+    assert clusters.spread([[0, 2]], np.array([0, 0, 2, 3, 3, 5, 6, 7])) == [[0, 1, 2], [3, 4]]
 
 
 def test_keys_do_not_depend_on_batches(monkeypatch):
