@@ -30,7 +30,10 @@ SPACELESS = ((0x0E00, 0x0EFF), (0x1000, 0x109F), (0x1780, 0x17FF), (0x1950, 0x19
              (0xA980, 0xA9FF), (0xAA60, 0xAADF), (0xF900, 0xFAFF), (0xFF66, 0xFF9F), (0x16FE0, 0x1B2FF))
 PLANES = 0x20000  # code points with an entry in a table; behind are Han characters, and from BEHIND on no letters
 BEHIND = 0x40000
-ALONE, RESIZED, CODE = 1 << 30, 1 << 29, (1 << 29) - 1  # flags: a word by itself; other length in lower case
+# Letters whose lower case has another length in UTF-8.
+RESIZED = ("\u0130\u023a\u023e\u1e9e\u2126\u212a\u212b\u2c62\u2c64\u2c6d\u2c6e\u2c6f\u2c70\u2c7e\u2c7f"
+           "\ua78d\ua7aa\ua7ab\ua7ac\ua7ad\ua7ae\ua7b0\ua7b1\ua7b2\ua7c5")
+ALONE, ODD, CODE = 1 << 30, 1 << 29, (1 << 29) - 1  # flags: a word by itself; the text may have to be put right first
 
 
 def words(text: str) -> list[str]:
@@ -86,19 +89,23 @@ def split(texts: list[str]):
 
     Vectorised over the bytes of all texts, in UTF-8; 8 bytes follow on the last word.
     """
-    return _split([text if text.isascii() else unicodedata.normalize("NFC", text) for text in texts])
+    return _split(texts, {})
 
 
-def _split(texts):
+def _split(texts, proper):
+    """`proper` are other forms of some of the texts, by their numbers."""
     import numpy as np
 
-    data = [text.encode("utf-8", "replace") for text in texts]
+    data = [proper.get(i, text).encode("utf-8", "replace") for i, text in enumerate(texts)]
+    behind = np.cumsum([0, *(len(one) + 1 for one in data)])
     joined = b"\n".join([b"", *data, b" " * 8]).translate(_LOWER)
     buffer, cuts = np.frombuffer(joined, np.uint8), None
     if not joined.isascii():
-        buffer, cuts = _folded(bytearray(joined))
-        if buffer is None:
-            return _split([text.replace("İ", "i").lower() for text in texts])
+        buffer, cuts, odd = _folded(bytearray(joined))
+        odd = set(np.searchsorted(behind, odd).tolist()) - {0}
+        found = {i - 1: _proper(texts[i - 1]) for i in odd if i - 1 not in proper}
+        if any(texts[i] != text for i, text in found.items()):
+            return _split(texts, proper | found)
     inside = buffer != 0
     if cuts is None:
         edges = np.flatnonzero(inside[1:] != inside[:-1]) + 1
@@ -106,36 +113,39 @@ def _split(texts):
     else:
         starts = np.flatnonzero(inside[1:] & (~inside[:-1] | cuts[1:])) + 1
         ends = np.flatnonzero(inside[:-1] & (~inside[1:] | cuts[1:])) + 1
-    behind = np.cumsum([0, *(len(one) + 1 for one in data)])
     return buffer, starts, ends - starts, np.searchsorted(starts, behind)
 
 
-def _folded(data):
-    """(the bytes with what is not ASCII folded in place, where words are cut that follow on each other, or None).
+def _proper(text):
+    """The text in NFC, without letters that have another length in lower case."""
+    text = unicodedata.normalize("NFC", text)
+    for letter in RESIZED:
+        text = text.replace(letter, fold(letter))
+    return text
 
-    (None, None) if a letter has another length in lower case.
-    """
+
+def _folded(data):
+    """The bytes with what is not ASCII folded in place; where words are cut that follow on each other, or None; and where
+    something is that the text's other form may have not."""
     import numpy as np
 
     buffer = np.frombuffer(data, np.uint8)
     at = np.flatnonzero(buffer >= 0xC0)
     codes, lengths = _decoded(buffer, at)
     entries = _looked_up(codes, _table())
-    if (entries & RESIZED).any():
-        return None, None
     lower = entries & CODE
     gone = lower == 32
     for i in range(4):
         buffer[at[gone & (lengths > i)] + i] = 0
-    other = np.flatnonzero((lower != codes) & ~gone)
+    other = np.flatnonzero((lower != codes) & ~gone & (_length(lower) == lengths))
     for i in range(4):
         some = other[lengths[other] > i]
         buffer[at[some] + i] = _encoded(lower[some], lengths[some], i)
-    alone, cuts = entries >= ALONE, None
+    alone, cuts = (entries & ALONE) != 0, None
     if alone.any():
         cuts = np.zeros(len(buffer), bool)
         cuts[at[alone]] = cuts[at[alone] + lengths[alone]] = True
-    return buffer, cuts
+    return buffer, cuts, at[(entries & ODD) != 0]
 
 
 def _decoded(buffer, at):
@@ -163,7 +173,7 @@ def _looked_up(codes, table):
 
     if codes.max(initial=0) < PLANES:
         return table[codes]
-    return np.where(codes < PLANES, table[np.minimum(codes, PLANES - 1)], np.where(codes < BEHIND, codes | ALONE, 32))
+    return np.where(codes < PLANES, table[np.minimum(codes, PLANES - 1)], np.where(codes < BEHIND, codes | ALONE | ODD, 32))
 
 
 @functools.cache
@@ -177,11 +187,14 @@ def _table():
     letter = np.zeros(PLANES, bool)
     for run in re.finditer(r"[^\W_]+", text):
         letter[run.start():run.end()] = True
-    letter[[code for code in np.flatnonzero(~letter).tolist() if unicodedata.category(text[code])[0] == "M"]] = True
+    mark = [code for code in np.flatnonzero(~letter).tolist() if unicodedata.category(text[code])[0] == "M"]
+    letter[mark] = True
     table = np.where(letter, lower, np.uint32(32))
-    table |= np.where(letter & (_length(lower) != _length(every)), np.uint32(RESIZED), np.uint32(0))
     for first, last in SPACELESS:
         table[first:last + 1] |= np.where(letter[first:last + 1], np.uint32(ALONE), np.uint32(0))
+    decomposed = [code for code in (*range(0x340, 0x10000), *range(0x1D15E, 0x1D1C1)) if unicodedata.decomposition(text[code]) and
+                  unicodedata.normalize("NFC", text[code]) != text[code]]
+    table[[*mark, *decomposed, *range(0x1160, 0x1200), *map(ord, RESIZED)]] |= ODD
     return table
 
 

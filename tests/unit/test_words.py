@@ -55,6 +55,14 @@ def test_every_separator_is_one():
             assert not c.isalnum() and unicodedata.category(c)[0] != "M" and c not in words.OPERATORS, hex(code)
 
 
+def test_letters_of_another_length_in_lower_case_are_known():
+    every = (chr(code) for code in range(128, words.PLANES) if not 0xD800 <= code < 0xE000)
+    assert {c for c in every if len(words.fold(c).encode()) != len(c.encode())} <= {*words.RESIZED} | {
+        c for c in map(chr, range(128, words.PLANES)) if unicodedata.normalize("NFC", c) != c}
+    for c in words.RESIZED:
+        assert words.words(f"a{c}b") == [f"a{words.fold(c)}b"]
+
+
 def test_prompt_keys():
     assert prompt_key(["What is 2+2?"]) == prompt_key(["what  IS 2 + 2"]) == ("what is 2 + 2",)
     assert len({prompt_key([f"What is 47{op}38?"]) for op in "+-*/^"}) == 5
