@@ -171,7 +171,7 @@ def write(job, index: Index, found, mark: bool, jobs: int = 1) -> dict[int, int]
             job.out.write({**index.read(start), "cluster": names[marks[start]]})
         elif mark or start not in kept_for:
             job.out.write(index.read(start))
-    if not mark:
+    if kept_for and not mark:
         job.rows.add("dropped", len(kept_for), "copy of another row")
     say(job, index, found, kept_for)
     return kept_for

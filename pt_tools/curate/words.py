@@ -134,11 +134,11 @@ def _folded(data):
     codes, lengths = _decoded(buffer, at)
     entries = _looked_up(codes, _table())
     lower = entries & CODE
-    gone = lower == 32
-    for i in range(4):
-        buffer[at[gone & (lengths > i)] + i] = 0
-    other = np.flatnonzero((lower != codes) & ~gone & (_length(lower) == lengths))
-    for i in range(4):
+    gone = np.flatnonzero(lower == 32)
+    other = np.flatnonzero((lower != codes) & (lower != 32))
+    other = other[_length(lower[other]) == lengths[other]]
+    for i in range(lengths.max(initial=0)):
+        buffer[at[gone[lengths[gone] > i]] + i] = 0
         some = other[lengths[other] > i]
         buffer[at[some] + i] = _encoded(lower[some], lengths[some], i)
     alone, cuts = (entries & ALONE) != 0, None
@@ -153,18 +153,22 @@ def _decoded(buffer, at):
     import numpy as np
 
     four = np.ndarray((len(buffer) - 3,), "<u4", buffer, strides=(1,))[at]
-    first, second, third, fourth = four & 0xFF, four >> 8 & 0x3F, four >> 16 & 0x3F, four >> 24 & 0x3F
-    lengths = 2 + (first >= 0xE0) + (first >= 0xF0)
-    codes = (first & 0x1F) << 6 | second
-    codes = np.where(lengths == 3, (first & 0x0F) << 12 | second << 6 | third, codes)
-    return np.where(lengths == 4, (first & 0x07) << 18 | second << 12 | third << 6 | fourth, codes), lengths
+    lengths = np.full(len(at), 2, np.uint8)
+    codes = (four & 0x1F) << 6 | four >> 8 & 0x3F
+    longer = np.flatnonzero(four & 0x20)
+    if len(longer):
+        four = four[longer]
+        lengths[longer] = 3 + (four & 0x10 != 0)
+        codes[longer] = np.where(four & 0x10, (four & 0x07) << 18 | (four & 0x3F00) << 4 | four >> 10 & 0xFC0 | four >> 24 & 0x3F,
+                                 (four & 0x0F) << 12 | four >> 2 & 0xFC0 | four >> 16 & 0x3F)
+    return codes, lengths
 
 
 def _encoded(codes, lengths, i):
     """Byte `i` of the UTF-8 sequences of code points that are `lengths` bytes long."""
     import numpy as np
 
-    bits = codes >> (6 * (lengths - 1 - i)).astype(np.uint32)
+    bits = codes >> 6 * (lengths.astype(np.uint32) - 1 - i)
     return (bits & 0x3F | 0x80 if i else bits | np.where(lengths == 2, 0xC0, np.where(lengths == 3, 0xE0, 0xF0))).astype(np.uint8)
 
 
