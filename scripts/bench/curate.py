@@ -14,7 +14,6 @@ One JSON line an entry on stdout: name, ours, peer, peer_name, ratio (in our fav
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -29,17 +28,25 @@ FEW = 2_500  # rows for the slowest peer
 DOUBTFUL = 0.05  # a coverage so near to one half decides nothing
 
 
+# In a process of its own: a child's peak memory is at least what its parent had when it began.
+RUN = """
+import os, subprocess, sys
+with open(sys.argv[1], "wb") as out:
+    child = subprocess.Popen(sys.argv[2:], stdout=out)
+_, status, usage = os.wait4(child.pid, 0)
+print(os.waitstatus_to_exitcode(status), usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+"""
+
+
 def run(argv, out, repeat=1):
     """(CPU seconds, peak memory in MiB) of a command, the best of so many runs, with stdout in a file."""
     best = (float("inf"), 0.0)
     for _ in range(repeat):
-        with open(out, "wb") as file:
-            child = subprocess.Popen([str(word) for word in argv], stdout=file, stderr=subprocess.PIPE)
-            error = child.stderr.read()
-            _, status, usage = os.wait4(child.pid, 0)
-        if status:
-            sys.exit(f"bench: {argv} failed\n{error.decode()}")
-        best = min(best, (usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024))
+        done = subprocess.run([sys.executable, "-S", "-c", RUN, out, *map(str, argv)], capture_output=True, text=True)
+        code, seconds, memory = done.stdout.split()
+        if code != "0":
+            sys.exit(f"bench: {argv} failed\n{done.stderr}")
+        best = min(best, (float(seconds), float(memory)))
     return best
 
 
