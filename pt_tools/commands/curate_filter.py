@@ -168,13 +168,12 @@ def _listed(paths):
         yield row
 
 
-def _at(plan, records, rec, places):
-    """The plan for a row: where it is listed by its place its id is among those to drop."""
+def _listed_here(places, records, rec):
+    """Whether a row is listed by its place."""
     import os
 
     name, file = rec.get("id") or record.content_hash(rec), records.block.name
-    listed = any((path, records.number) in places.get(name, ()) for path in (os.path.abspath(file), os.path.basename(file)))
-    return plan._replace(drop=plan.drop | {name}) if listed else plan
+    return any((path, records.number) in places.get(name, ()) for path in (os.path.abspath(file), os.path.basename(file)))
 
 
 def _filter(records, out, cfg):
@@ -184,7 +183,7 @@ def _filter(records, out, cfg):
     plan, places, counts = _selection(cfg), _places(cfg.drop), Counter()
     for rec in record.checked(records):
         try:
-            made, reason = selection.select(_at(plan, records, rec, places) if places else plan, rec, counts)
+            made, reason = selection.select(plan, rec, counts, bool(places) and _listed_here(places, records, rec))
         except ValueError as fault:
             records.reject(str(fault), rec)
             continue

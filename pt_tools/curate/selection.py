@@ -30,13 +30,14 @@ class Selection(NamedTuple):
     scrub: tuple = ()
 
 
-def select(plan: Selection, rec: dict, counts: Counter) -> tuple[dict | None, str | None]:
+def select(plan: Selection, rec: dict, counts: Counter, listed: bool = False) -> tuple[dict | None, str | None]:
     """(the record as it goes on, or None; why it does not). Counts what is found, by rule.
 
-    The same object comes back where nothing changes. ValueError where an expression makes no sense for the record.
+    The same object comes back where nothing changes. `listed`: it is to be dropped whatever its id, which others share.
+    ValueError where an expression makes no sense for the record.
     """
     found, of_completions = rules.hits(rec, plan.rules)
-    found = {**dict(_unwanted(plan, rec)), **found}
+    found = {**({"drop": "it is listed"} if listed else {}), **dict(_unwanted(plan, rec)), **found}
     counts.update(("hit", name) for part in (found, *of_completions) for name in part)
     if plan.mark:
         rec = _marked(plan, rec, found, of_completions)
@@ -60,7 +61,7 @@ def _unwanted(plan, rec):
     if plan.drop or plan.keep is not None:
         name = rec.get("id") or record.content_hash(rec)
         if name in plan.drop:
-            yield "drop", "its id is listed"
+            yield "drop", "it is listed"
         if plan.keep is not None and name not in plan.keep:
             yield "keep", "its id is not listed"
     for condition in plan.where:

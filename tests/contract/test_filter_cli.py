@@ -203,16 +203,14 @@ def test_any_number_of_processes_gives_the_same_bytes(pt, big, tmp_path, verb):
     argv = {"convert": ["--domain", "d"], "filter": ["n < 9"], "filter-marks": ["--mark", "--rule", "refusal", "--rule", "repetition", "--scrub", "all"],
             "tag": ["--let", "m=n * 2", "--rule", "not-refusal"], "stats": ["--json", "--languages"]}.get(verb, [])
     verb, found = verb.partition("-")[0], []
-    for jobs in (1, 2, 3):
+    for jobs in (1, 2):
         done = pt("pt-curate", verb, *argv, str(big), "-j", jobs, "--on-error", "skip", "--rejects", f"bad{jobs}", check=0)
         found.append((done.stdout, (tmp_path / f"bad{jobs}").read_bytes(), done.err.partition(" in ")[0]))
-    assert found[0] == found[1] == found[2] and len(found[0][1].splitlines()) >= 10
+    assert found[0] == found[1] and len(found[0][1].splitlines()) >= 10
     lines = [json.loads(line)["line"] for line in found[0][1].splitlines()]
     assert lines == sorted(lines), "rejects in the order of the rows"
-    first = min(lines)
-    for jobs in (1, 2):
-        done = pt("pt-curate", verb, *argv, str(big), "-j", jobs, check=3)
-        assert f"big.jsonl:{first}: " in done.err
+    done = pt("pt-curate", verb, *argv, str(big), "-j", 2, check=3)
+    assert f"big.jsonl:{min(lines)}: " in done.err
 
 
 def test_pipes_flow_and_files_are_whole(pt, here):
