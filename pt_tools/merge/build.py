@@ -96,13 +96,14 @@ def _check_settings(spec: Spec, method: Method) -> None:
 
 class _Builder:
     def __init__(self, spec: Spec, method: Method):
-        self.spec, self.method, self.notes = spec, method, []
+        self.spec, self.method = spec, method
         self.refs = spec.models()
-        self.models = [Model(ref) for ref in self.refs]
+        self.models, self.notes = directory.opened(self.refs)
         self.by_ref = dict(zip(self.refs, self.models))
         self.base = None if spec.base is None else 0
         self.uses_base = spec.base is not None and method.base != "none"
-        self.alignment = vocabulary.align([m.vocabulary for m in self.models], self.base, self._choice(), spec.pad_to_multiple_of)
+        self.alignment = vocabulary.align([m.vocabulary for m in self.models], self.base, self._choice(),
+                                          spec.pad_to_multiple_of)
         self.donor = self.models[self.alignment.donor]
         if self.alignment.note:
             self.notes.append(self.alignment.note)
@@ -146,7 +147,8 @@ class _Builder:
         if wanted is None:
             donor, others = directory.template_of(self.donor), [m for m in self.models if directory.template_of(m)]
             if donor is None and others:
-                self.notes.append(f"{self.donor} has no chat template, {others[0]} has one: --tokenizer-from {others[0]} takes it")
+                self.notes.append(f"{self.donor} has no chat template, {others[0]} has one: "
+                                  f"--tokenizer-from {others[0]} takes it")
             return None
         if wanted == "auto":
             found = [t for t in map(directory.template_of, self.models) if t]
@@ -211,7 +213,8 @@ class _Builder:
         for part in one.parts:
             there = {p[1] for p in map(layer_of, self.by_ref[part.model].tensors) if p and p[0] == stack}
             if not set(range(*part.layers)) <= there:
-                raise Usage(f"{part.model} has layers 0 to {max(there, default=-1)}; {part.layers[0]}-{part.layers[1]} asks for more")
+                raise Usage(f"{part.model} has layers 0 to {max(there, default=-1)}; "
+                            f"{part.layers[0]}-{part.layers[1]} asks for more")
         for index in range(length):
             depth = index / (length - 1) if length > 1 else 1.0
             rest = [[p[2] for p in map(layer_of, self.by_ref[part.model].tensors)
@@ -244,7 +247,8 @@ class _Builder:
         shape = (self.alignment.size, *tensors[0].shape[1:]) if aligned else tensors[0].shape
         for (model, _), tensor in zip(wanted, tensors):
             if (tensor.shape[1:], len(tensor.shape)) != (shape[1:], len(shape)) or (not aligned and tensor.shape != shape):
-                raise BadModel(f"tensor {row.name} is {list(tensors[0].shape)} in {wanted[0][0]} and {list(tensor.shape)} in {model}")
+                raise BadModel(f"tensor {row.name} is {list(tensors[0].shape)} in {wanted[0][0]} and "
+                               f"{list(tensor.shape)} in {model}")
         if tensors[0].dtype not in numbers.FLOATS:
             self._refuse_unequal(row.name, wanted, tensors)
             return Item(row.name, tensors[0].dtype, shape, (sources[0],), None, Parameters(({},), {}), Copy())
@@ -274,7 +278,8 @@ class _Builder:
             same = one.dtype == other.dtype and one.nbytes == other.nbytes and all(
                 _bytes(first, one, at) == _bytes(model, other, at) for at in range(0, one.nbytes, COMPARED))
             if not same:
-                raise BadModel(f"tensor {name} ({one.dtype}) differs between {first} and {model}; only equal integers can be merged")
+                raise BadModel(f"tensor {name} ({one.dtype}) differs between {first} and {model}; "
+                               "only equal integers can be merged")
 
     def _parameters(self, row: _Row) -> Parameters:
         def value(levels, name, default, tensor):
@@ -302,7 +307,8 @@ def _of_kind(name: str, value, default):
     elif isinstance(default, bool):
         fits, wanted = isinstance(value, int | float) and value in (0, 1), "true or false"
     else:
-        fits, wanted = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST, "a number of float32"
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        fits, wanted = number and abs(value) <= LARGEST, "a number of float32"
     if not fits:
         raise Usage(f"{name}: {value!r} is not {wanted}")
     return bool(value) if isinstance(default, bool) else value

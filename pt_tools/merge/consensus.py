@@ -16,8 +16,8 @@ class Sce(Method):
 
     Select: exactly k = ⌊select_topk · (entries whose variance over d_i is not 0)⌋ entries stay, the largest variances
     (computed in fp32); of equal ones the first in index order. Calculate: w_i is the mean square of what is left of
-    d_i, over their sum; equal where nothing is left (in mergekit also where that sum is below 1e-6). Erase: at each entry only the d_i with the sign of Σ d_i count, a
-    sum of 0 being positive. b where nothing counts.
+    d_i, over their sum; equal where nothing is left (in mergekit also where that sum is below 1e-6). Erase: at each
+    entry only the d_i with the sign of Σ d_i count, a sum of 0 being positive. b where nothing counts.
     """
 
     name = "sce"

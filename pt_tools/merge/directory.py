@@ -14,39 +14,46 @@ from pt_tools.files import read_json, to_json
 from pt_tools.merge import lora
 from pt_tools.merge.plan import Source
 from pt_tools.merge.spec import Ref
-from pt_tools.merge.tensors import Checkpoint, bytes_digest
+from pt_tools.merge.tensors import Checkpoint, bytes_digest, read_config
 from pt_tools.merge.vocabulary import Vocabulary
 
 FROM_TOKENIZER = re.compile(r"(tokenizer\.json|tokenizer_config\.json|special_tokens_map\.json|added_tokens\.json|vocab\.json"
                             r"|merges\.txt|vocab\.txt|tokenizer\.model|spiece\.model|chat_template\.(jinja|json)"
                             r"|generation_config\.json|(pre|video_pre|)processor(_config)?\.json|preprocessor_config\.json"
                             r"|video_preprocessor_config\.json)")
+WANTED = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt"]  # of a model on the hub
 SPECIAL = ("bos_token_id", "eos_token_id", "pad_token_id")
 DTYPES = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
 # What two configurations may differ in without meaning another computation.
 HARMLESS = {"_name_or_path", "transformers_version", "dtype", "torch_dtype", "use_cache", "vocab_size", "tie_word_embeddings",
             "num_hidden_layers", "layer_types", "architectures", "id2label", "label2id", "max_window_layers", *SPECIAL}
-EMBEDDING = re.compile(r"(^|[._])(embed_tokens|wte|word_embeddings|embed_in|tok_embeddings|embeddings?|embed|shared)\.weight$")
+EMBEDDING = re.compile(r"(^|[._])(embed_tokens|wte|word_embeddings|embed_in|tok_embeddings|embeddings?|embed|shared)"
+                       r"\.weight$")
 EARLY = re.compile(r"emb|wte|wpe|shared")  # what stands before the layers
 HEAD = re.compile(r"(^|\.)(lm_head|embed_out|output)\.(weight|bias)$")
 
 
 class Model:
-    """An opened model: `config`, `tensors` (name → Tensor), `embedding` (its name or None), `vocabulary`."""
+    """An opened model: `config`, `tensors` (name → Tensor), `embedding` (its name or None), `vocabulary`.
 
-    def __init__(self, ref: Ref):
+    `home` is where its configuration and tokenizer are: a checkpoint of a training run has none and uses the `lender`'s.
+    """
+
+    def __init__(self, ref: Ref, lender: Path | None = None):
         self.ref, self.path = ref, resolve(ref.path)
-        if not (self.path / "config.json").is_file():
+        self.home = self.path if has_config(self.path) else lender
+        if self.home is None:
             raise BadModel("not a model directory: no config.json", str(self.path))
         self.checkpoint = Checkpoint(self.path)
-        self.config, self.tensors = self.checkpoint.config, self.checkpoint.tensors
+        self.config = self.checkpoint.config if self.home == self.path else read_config(self.home)
+        self.tensors = self.checkpoint.tensors
         self.deltas: dict[str, object] = {}  # what an adapter changes, by tensor
         if ref.adapter is not None:
             self._adapt(resolve(ref.adapter))
         self.embedding = self._embedding()
         self.head = next((n for n in self.tensors if is_head(n) and n.endswith("weight")), None)
         self.rows = self.tensors[self.embedding].shape[0] if self.embedding else None
-        self.vocabulary = Vocabulary(self.path, self.rows)
+        self.vocabulary = Vocabulary(self.home, self.rows)
 
     def _adapt(self, path: Path) -> None:
         sources, changes = lora.adapted({n: Source(t) for n, t in self.tensors.items()}, lora.Adapter(path), self.config)
@@ -88,6 +95,19 @@ class Model:
         return str(self.ref)
 
 
+def opened(refs: list[Ref]) -> tuple[list[Model], list[str]]:
+    """The models, and what there is to say of those that have no configuration of their own."""
+    paths = [resolve(ref.path) for ref in refs]
+    lender = next((path for path in paths if has_config(path)), None)
+    borrowing = [str(ref) for ref, path in zip(refs, paths) if not has_config(path)]
+    notes = [f"{', '.join(borrowing)}: no config.json; that of {lender} counts, and its tokenizer"] if borrowing else []
+    return [Model(ref, lender) for ref in refs], notes
+
+
+def has_config(path: Path) -> bool:
+    return (path / "config.json").is_file()
+
+
 def resolve(name: str) -> Path:
     """The directory of a model: itself, or what the hub's cache or the hub has under this id."""
     if os.path.isdir(name):
@@ -99,7 +119,7 @@ def resolve(name: str) -> Path:
     import huggingface_hub
 
     try:
-        return Path(huggingface_hub.snapshot_download(name, allow_patterns=["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt"]))
+        return Path(huggingface_hub.snapshot_download(name, allow_patterns=WANTED))
     except Exception as error:  # the library raises many kinds: offline, unknown, gated
         first = str(error).strip().splitlines() or [type(error).__name__]
         raise Usage(f"{name} is no directory here, and the hub does not give it: {first[0]}") from error
@@ -161,7 +181,7 @@ def _tokens(model: Model, ids):
 
 def check_special(donor: Model, rows: int | None) -> None:
     """BadModel for a special token id that has no row in the output."""
-    generation = read_json(donor.path / "generation_config.json") or {}
+    generation = read_json(donor.home / "generation_config.json") or {}
     for key in SPECIAL:
         for ids in (donor.special(key), generation.get(key)):
             for one in ids if isinstance(ids, list) else [ids]:
@@ -200,7 +220,7 @@ def edited(config: dict, donor: Model, *, dtype: str | None, rows: int | None, l
 def write(stage: Path, config: dict, donor: Model, added: dict[str, dict], chat_template: str | None) -> None:
     """The files beside the weights: config.json, and from `donor` its tokenizer, chat template and generation settings."""
     (stage / "config.json").write_bytes(to_json(config))
-    for file in sorted(donor.path.iterdir()):
+    for file in sorted(donor.home.iterdir()):
         if file.is_file() and FROM_TOKENIZER.fullmatch(file.name):
             shutil.copyfile(file, stage / file.name)
     if added:
@@ -214,11 +234,11 @@ def write(stage: Path, config: dict, donor: Model, added: dict[str, dict], chat_
 
 def template_of(model: Model) -> str | None:
     """A model's chat template, None without one."""
-    if (model.path / "chat_template.jinja").is_file():
-        return (model.path / "chat_template.jinja").read_text(encoding="utf-8")
+    if (model.home / "chat_template.jinja").is_file():
+        return (model.home / "chat_template.jinja").read_text(encoding="utf-8")
     for name in ("chat_template.json", "tokenizer_config.json"):
         try:
-            found = json.loads((model.path / name).read_bytes()).get("chat_template")
+            found = json.loads((model.home / name).read_bytes()).get("chat_template")
             str(found).encode()  # a ValueError for what no file can hold
         except (OSError, ValueError, AttributeError):
             continue

@@ -108,8 +108,8 @@ def _check(plan: Plan) -> None:
         for tensor in () if _verbatim(item) else [source.tensor for source in _sources(item)]:
             for dtype in (tensor.dtype, item.dtype):
                 if dtype not in numbers.FLOATS:
-                    raise BadModel(f"tensor {item.name}: {dtype} cannot be merged by {item.method.name}, only copied as it is",
-                                   tensor.path)
+                    raise BadModel(f"tensor {item.name}: {dtype} cannot be merged by {item.method.name}, "
+                                   "only copied as it is", tensor.path)
 
 
 def _allow_files(plan: Plan) -> None:
@@ -183,7 +183,7 @@ class _Merge:
         _allow_files(plan)
         self.files, self.crew = Files(), Crew(threads)
         self.writer = Writer(plan.items, plan.shard_size, plan.metadata,
-                             digest(plan, report=report is not None, force=force), Path(scratch) / "merge", threads)
+                             digest(plan, report=report is not None, force=force), Path(scratch) / "merge", self.crew.pool)
         self.nonfinite = {row["tensor"]: row["nonfinite"] for row in self.writer.rows if row["nonfinite"]}
 
     def close(self) -> None:
@@ -296,7 +296,8 @@ class _Merge:
         out += work
         return bad
 
-    def _fetch(self, source: Source, space: Space, item: Item, start: int, n: int, count: bool = True) -> tuple[np.ndarray, int]:
+    def _fetch(self, source: Source, space: Space, item: Item, start: int, n: int,
+               count: bool = True) -> tuple[np.ndarray, int]:
         """The stored bytes of a block, and how many of its numbers are not finite (an exception unless forced)."""
         dtype = source.tensor.dtype
         raw = space.array("raw", 0, n * numbers.SIZES[dtype], np.uint8)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from pathlib import Path
 
 PIECE = 1 << 20
@@ -14,20 +14,23 @@ PIECE = 1 << 20
 class Hasher:
     """`parts` are, by file, what fills it: (key, offset of its end) in the order of the file; `sizes` the files' sizes.
 
-    `finished(key)` lets the hash go on in the background up to the first part that is not whole; `digests()` takes
-    the rest, when everything is there.
+    `finished(key)` lets the hash go on up to the first part that is not whole, in the threads of `pool` that fill the
+    files too (more threads than cores only get in each other's way), later if there is none. `digests()` takes the rest,
+    when everything is there.
     """
 
-    def __init__(self, directory, parts: dict[str, list[tuple[int, int]]], sizes: dict[str, int], threads: int):
+    def __init__(self, directory, parts: dict[str, list[tuple[int, int]]], sizes: dict[str, int], pool=None):
         self.directory, self.sizes = Path(directory), sizes
         self._parts = {name: deque(found) for name, found in parts.items()}
         self._file = {key: name for name, found in parts.items() for key, _ in found}
         self._whole: set[int] = set()
         self._hashes = {name: hashlib.sha256() for name in sizes}
         self._ends, self._at = dict.fromkeys(sizes, 0), dict.fromkeys(sizes, 0)
-        self._lock, self._pool, self._runs = threading.Lock(), ThreadPoolExecutor(max(1, threads)), {}
+        self._lock, self._pool, self._runs = threading.Lock(), pool, {}
 
     def finished(self, key: int) -> None:
+        if self._pool is None:
+            return
         self._whole.add(key)
         name, end = self._file[key], 0
         parts = self._parts[name]
@@ -40,13 +43,12 @@ class Hasher:
         """Hex digests by name; raises what went wrong in the background."""
         for name, size in self.sizes.items():
             self._go_on(name, size)
-        for run in list(self._runs.values()):
-            if run is not None:
+        for name, run in list(self._runs.items()):
+            if self._pool is None:
+                self._run(name)
+            elif run is not None:
                 run.result()
         return {name: found.hexdigest() for name, found in self._hashes.items()}
-
-    def close(self) -> None:
-        self._pool.shutdown(cancel_futures=True)
 
     def _go_on(self, name: str, end: int) -> None:
         """Hash the file up to `end`: one thread a file at any time."""
@@ -54,7 +56,7 @@ class Hasher:
             self._ends[name] = max(end, self._ends[name])
             run: Future | None = self._runs.get(name)
             if run is None:
-                self._runs[name] = self._pool.submit(self._run, name)
+                self._runs[name] = self._pool and self._pool.submit(self._run, name)
 
     def _run(self, name: str) -> None:
         buffer = memoryview(bytearray(PIECE))

@@ -124,7 +124,8 @@ def _stack(out: _File, name: str, members: list) -> int:
         with np.errstate(over="ignore"):
             array = array.astype(np.float32)
         if not np.isfinite(array).all():
-            raise BadModel(f"module {name} has NaN or infinite numbers, or a scale or weight that makes them", str(members[0][0].path))
+            raise BadModel(f"module {name} has NaN or infinite numbers, or a scale or weight that makes them",
+                           str(members[0][0].path))
         out.add(f"{name}.{kind}{side}{end}", array)
     return sum(module.rank for module in modules)
 

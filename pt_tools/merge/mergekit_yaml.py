@@ -167,7 +167,9 @@ class _Reader:
 
     def value(self, name, value, table):
         if isinstance(value, list):
-            return tuple(self.number(name, one, table) for one in value) or self.refuse(f"parameter {name} is empty", table, name)
+            if not value:
+                self.refuse(f"parameter {name} is empty", table, name)
+            return tuple(self.number(name, one, table) for one in value)
         if name == "rescale" and isinstance(value, bool):
             return RESCALE[value]
         return value if isinstance(value, bool) else self.number(name, value, table)

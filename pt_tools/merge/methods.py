@@ -22,6 +22,7 @@ def get(name: str) -> Method:
     if plain not in known:
         names = [*known, *VERBS]
         near = difflib.get_close_matches(plain, names, 1)
-        raise Usage(f"no such method: {name}" + (f"; did you mean {near[0]}?" if near else f" (there are {', '.join(names)})"))
+        raise Usage(f"no such method: {name}"
+                    + (f"; did you mean {near[0]}?" if near else f" (there are {', '.join(names)})"))
     module, _, attribute = known[plain].partition(":")
     return getattr(importlib.import_module(module), attribute)()

@@ -8,7 +8,7 @@ import os
 import re
 import struct
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -95,10 +95,10 @@ class Checkpoint:
     def __init__(self, path):
         self.path = Path(path)
         self.files = Files()
-        self.config = _config(self.path)
+        self.config = read_config(self.path)
         self.tensors: dict[str, Tensor] = {}
         for file, wanted in _shards(self.path):
-            found = read_header(file)
+            found = read_header(file, shared=wanted is None)
             if wanted is not None and wanted != found.keys():
                 name = min(wanted ^ found.keys())
                 raise BadModel(f"the index and {file.name} disagree about tensor {name}", str(self.path))
@@ -121,7 +121,8 @@ class Checkpoint:
         return out
 
 
-def _config(path: Path) -> dict:
+def read_config(path: Path) -> dict:
+    """config.json of a directory, {} without one."""
     if not (path / "config.json").is_file():
         return {}
     try:
@@ -181,8 +182,11 @@ def _refuse_quantised(checkpoint: Checkpoint) -> None:
 # --- headers ------------------------------------------------------------------------------------------------------
 
 
-def read_header(path) -> dict[str, Tensor]:
-    """The tensors of one file in the order of their bytes; `BadModel` unless they fill it exactly, without overlap."""
+def read_header(path, shared: bool = False) -> dict[str, Tensor]:
+    """The tensors of one file in the order of their bytes; `BadModel` unless they fill it exactly, without overlap.
+
+    `shared` adds the other names of tensors that the file notes.
+    """
     path = Path(path)
     try:
         with open(path, "rb") as file:
@@ -193,7 +197,8 @@ def read_header(path) -> dict[str, Tensor]:
                 raise ValueError("the header is longer than the file or than the format allows")
             text = file.read(length)
         entries = json.loads(text, object_pairs_hook=_unique)
-        return _tensors(path, entries, 8 + length, size)
+        tensors = _tensors(path, entries, 8 + length, size)
+        return tensors | _aliases(entries.get("__metadata__"), tensors) if shared else tensors
     except (ValueError, RecursionError) as error:
         raise BadModel(f"no safetensors file: {error}", str(path)) from error
 
@@ -220,6 +225,13 @@ def _tensors(path: Path, entries, start: int, size: int) -> dict[str, Tensor]:
     if start != size:
         raise ValueError(f"its tensors end at byte {start}, the file at {size}")
     return {tensor.name: tensor for tensor in out}
+
+
+def _aliases(metadata, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Names of tensors that share their bytes with a stored one (a tied head), as safetensors' save_model notes them."""
+    pairs = metadata.items() if isinstance(metadata, dict) else ()
+    return {name: replace(tensors[other], name=name) for name, other in pairs
+            if isinstance(other, str) and other in tensors and name not in tensors}
 
 
 def _tensor(path: Path, name: str, entry, start: int) -> Tensor:

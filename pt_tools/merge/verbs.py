@@ -44,15 +44,15 @@ VERBS = {
         "The mean of the last --last of the checkpoints, oldest first.",
         "checkpoints, oldest first", 1, None, (*SOUP, "tokenizer_from", "last"), "last"),
     "lora": Verb(
-        "BASE ADAPTER...: a dense model with the adapters' changes in it, W + s B A: rank-stabilised scales, DoRA, embeddings, "
-        "whole modules, trained tokens, patterns of ranks and alphas.",
+        "BASE ADAPTER...: a dense model with the adapters' changes in it, W + s B A: rank-stabilised scales, DoRA, "
+        "embeddings, whole modules, trained tokens, patterns of ranks and alphas.",
         "a base and its adapters", 2, None, DENSE),
     "lora_cat": Verb(
         "ADAPTER...: one adapter whose change is exactly the weighted sum of theirs; the ranks add up.",
         "adapters", 1, None, ("weight",)),
     "lora_extract": Verb(
-        "BASE TUNED: the adapter that turns the one nearly into the other, by truncated singular value decompositions of rank "
-        "--rank or as large as --energy asks for; what is no matrix and changed is kept whole.",
+        "BASE TUNED: the adapter that turns the one nearly into the other, by truncated singular value decompositions of "
+        "rank --rank or as large as --energy asks for; what is no matrix and changed is kept whole.",
         "a base and a tuned model", 2, 2, ("rank", "energy", "fan_in_fan_out", "report", "seed", "threads")),
 }
 SOUPS = ("greedy_soup", "ema", "last")
@@ -170,7 +170,8 @@ def extract(cfg, job) -> None:
     base, tuned = _directories("lora_extract", cfg.models)
     with run.Report(cfg.report) as report:
         done = lora_make.extract(base, tuned, job.out.stage, rank=cfg.rank, energy=cfg.energy,
-                                 fan_in_fan_out=cfg.fan_in_fan_out, seed=cfg.seed, threads=jobs.threads(cfg), report=report.row)
+                                 fan_in_fan_out=cfg.fan_in_fan_out, seed=cfg.seed, threads=jobs.threads(cfg),
+                                 report=report.row)
     job.final.update(method="lora_extract", models=list(cfg.models), **done)
     job.say(f"{done['modules']} modules, rank up to {done['rank']}, {done['whole']} tensors whole, "
             f"{done['energy']:.4f} of the change")

@@ -38,7 +38,8 @@ class Vocabulary:
         except (ValueError, AttributeError, RecursionError) as error:
             raise BadModel(f"cannot read tokenizer.json: {error}", str(self.path)) from error
         except OSError:
-            raise BadModel("has no tokenizer.json to compare tokens by; save it with a fast tokenizer", str(self.path)) from None
+            raise BadModel("has no tokenizer.json to compare tokens by; save it with a fast tokenizer",
+                           str(self.path)) from None
 
     @functools.cached_property
     def learned(self) -> dict[str, int]:
@@ -85,8 +86,8 @@ class Vocabulary:
         elif not _nested(a["model"].get("merges"), b["model"].get("merges")):
             differs = "merges"
         if differs:
-            raise BadModel(f"its tokenizer is another than that of {self.path} ({differs}): rows of the embeddings do not mean "
-                           "the same; transplant one vocabulary first (mergekit-tokensurgeon)", str(other.path))
+            raise BadModel(f"its tokenizer is another than that of {self.path} ({differs}): rows of the embeddings do not "
+                           "mean the same; transplant one vocabulary first (mergekit-tokensurgeon)", str(other.path))
 
 
 def _nested(a, b) -> bool:
@@ -133,13 +134,15 @@ def align(models: list[Vocabulary], base: int | None, choice: int | str | None, 
         # Padding only: the larger, so that no row is lost, unless one model was chosen.
         size = max(known) if choice is None else models[donor].rows
         size = -(-size // pad) * pad if pad else size
-        return _alignment(donor, size, _by_id(models), {}, f"embeddings have {min(known)} to {max(known)} rows: {size} go out")
+        note = f"embeddings have {min(known)} to {max(known)} rows: {size} go out"
+        return _alignment(donor, size, _by_id(models), {}, note)
     for one in models:
         models[first].refuse_foreign(one)
     donor, added = _donor(models, first, choice)
     ids = models[donor].ids | {token: one["id"] for token, one in added.items()}
     size = _size(models[donor], max(ids.values()) + 1, pad)
-    note = f"tokenizers differ: that of {models[donor].path} goes out, {size} rows" + (f", {len(added)} tokens added" if added else "")
+    note = f"tokenizers differ: that of {models[donor].path} goes out, {size} rows"
+    note += f", {len(added)} tokens added" if added else ""
     return _alignment(donor, size, [_by_token(one, ids) for one in models], added, note)
 
 
@@ -198,7 +201,7 @@ def _donor(models, first, choice):
 
 
 def _size(donor: Vocabulary, tokens: int, pad: int | None) -> int:
-    """Rows of the output: the donor's, where they are enough; else rounded up to the multiple that its rows are padded to."""
+    """Rows of the output: the donor's, where they are enough; else rounded up to the multiple to which its are padded."""
     rows = donor.rows or tokens
     if pad:
         return -(-tokens // pad) * pad

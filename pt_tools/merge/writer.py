@@ -90,7 +90,7 @@ class Writer:
     `finished` was given until then.
     """
 
-    def __init__(self, items, shard_size: int, metadata: dict, digest: str, scratch, threads: int = 1):
+    def __init__(self, items, shard_size: int, metadata: dict, digest: str, scratch, pool=None):
         self.items, self.scratch, self.digest = items, Path(scratch), digest
         self.places, self.files = layout(items, shard_size, metadata)
         self.rows: list[dict] = []
@@ -101,17 +101,17 @@ class Writer:
         self._syncing: Future | None = None
         self._dirty: set[str] = set()
         self._unsynced, self._new_rows = 0, []
-        self.hasher, self.ahead = self._make_hasher(threads), threads > 1
-        for index in range(self.position["item"] if self.ahead else 0):
+        self.hasher = self._make_hasher(pool)
+        for index in range(self.position["item"]):
             self.hasher.finished(index)
 
-    def _make_hasher(self, threads: int) -> Hasher:
+    def _make_hasher(self, pool) -> Hasher:
         parts: dict[str, list] = {name: [] for name in self.files}
         for index, (item, place) in enumerate(zip(self.items, self.places)):
             parts[place.file].append((index, place.offset + size_of(item)))
         for found in parts.values():
             found.sort(key=lambda part: (part[1], part[0]))
-        return Hasher(self.scratch, parts, {name: size for name, (_, size) in self.files.items()}, threads)
+        return Hasher(self.scratch, parts, {name: size for name, (_, size) in self.files.items()}, pool)
 
     def _take_up(self) -> dict | None:
         """The last position of a journal of the same merge whose files are all there, their headers as they should be."""
@@ -178,8 +178,7 @@ class Writer:
             self.rows.append(row)
             self._new_rows.append(row)
         self.position = {"item": index + 1, "block": 0}
-        if self.ahead:  # with one thread the hash waits for the end, and is taken while the disk is written
-            self.hasher.finished(index)
+        self.hasher.finished(index)
 
     def _sync(self) -> None:
         """In the background: the bytes, then the line that says so."""
@@ -209,7 +208,7 @@ class Writer:
         The files are linked, not moved, so that a run killed while its output is being sealed has all of them still.
         """
         self._sync()
-        digests = self.hasher.digests()
+        digests = self.hasher.digests()  # while the disk is written
         self.flush()
         out = Path(out)
         out.mkdir(parents=True, exist_ok=True)
@@ -230,7 +229,6 @@ class Writer:
         return made
 
     def close(self) -> None:
-        self.hasher.close()
         self._background.shutdown()
         for fd in [*self._fds.values(), self._journal]:
             os.close(fd)

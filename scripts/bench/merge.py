@@ -26,6 +26,7 @@ import time
 from pathlib import Path
 
 BIN = Path(sys.executable).parent
+PLAIN = ["--no-copy-tokenizer", "--no-write-model-card"]  # mergekit's options for weights and nothing else
 METHODS = {  # name: whether there is a base, parameters of each model, of the merge
     "linear": (False, {"weight": 0.5}, {}), "slerp": (False, {}, {"t": 0.5}),
     "dare_ties": (True, {"weight": 0.5, "density": 0.5}, {}), "ties": (True, {"weight": 0.5, "density": 0.5}, {}),
@@ -55,11 +56,13 @@ def make(path: Path, layers: int, hidden=1024, middle=4096, vocabulary=32000) ->
     from pt_tools.merge.plan import Item
     from pt_tools.merge.simple import Copy
 
-    items = [Item(name, "BF16", shape, (), None, Parameters(), Copy()) for name, shape in shapes(layers, hidden, middle, vocabulary)]
+    items = [Item(name, "BF16", shape, (), None, Parameters(), Copy())
+             for name, shape in shapes(layers, hidden, middle, vocabulary)]
     total = sum(map(writer.size_of, items))
     config = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": hidden,
               "intermediate_size": middle, "num_hidden_layers": layers, "num_attention_heads": hidden // 64,
-              "num_key_value_heads": hidden // 64, "vocab_size": vocabulary, "tie_word_embeddings": True, "torch_dtype": "bfloat16"}
+              "num_key_value_heads": hidden // 64, "vocab_size": vocabulary, "tie_word_embeddings": True,
+              "torch_dtype": "bfloat16"}
     for number, name in enumerate(("base", "a", "b")):
         files = writer.Writer(items, total // 4 + (40 << 20), {"format": "pt"}, name, path / "scratch")
         for index, item in enumerate(items):
@@ -154,9 +157,10 @@ def large(args, path: Path) -> None:
     for base in (False, True):
         floors[base] = measured([sys.executable, __file__, "--floor", str(int(base)), "--dir", path], out)
     for method in args.methods:
-        runs = {n: measured([BIN / "pt-merge", *flags(method, path), "-o", out, "--threads", n, "-q"], out) for n in args.threads}
+        runs = {n: measured([BIN / "pt-merge", *flags(method, path), "-o", out, "--threads", n, "-q"], out)
+                for n in args.threads}
         (path / "merge.yml").write_text(yaml(method, path))
-        peer = args.mergekit and measured([args.mergekit, path / "merge.yml", out, "--no-copy-tokenizer", "--no-write-model-card"], out)
+        peer = args.mergekit and measured([args.mergekit, path / "merge.yml", out, *PLAIN], out)
         for n, ours in runs.items():
             name = f"pt-merge {method}, {n} thread{'s' * (n > 1)}"
             say(f"{name}: floor", ours, floors[METHODS[method][0]], "read + write + sync + hash", ("s", "CPU s"))
@@ -172,11 +176,11 @@ def small(args, path: Path) -> None:
     (path / "tiny.yml").write_text(yaml("linear", path / "tiny"))
     pairs = {"pt-merge --help": ([BIN / "pt-merge", "--help"], [args.mergekit, "--help"]),
              "pt-merge linear, tiny models": ([BIN / "pt-merge", *flags("linear", path / "tiny"), "-o", path / "out", "-q"],
-                                              [args.mergekit, path / "tiny.yml", path / "out", "--no-copy-tokenizer",
-                                               "--no-write-model-card"])}
+                                              [args.mergekit, path / "tiny.yml", path / "out", *PLAIN])}
     for name, (ours, peer) in pairs.items():
         best = min((measured(ours, path / "out") for _ in range(3)), key=lambda one: one["s"])
-        say(name, best, measured(peer, path / "out") if args.mergekit else best, "mergekit" if args.mergekit else "itself", ("s", "CPU s"))
+        other = measured(peer, path / "out") if args.mergekit else best
+        say(name, best, other, "mergekit" if args.mergekit else "itself", ("s", "CPU s"))
 
 
 def main() -> None:

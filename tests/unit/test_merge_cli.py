@@ -278,16 +278,21 @@ def test_adapters_there_and_back(pt, three):
 
 
 WRONG = [
-    (["lora", "base"], "lora needs a base and its adapters, not 1 argument"), (["lora", "base", "a"], "a is no adapter directory"),
-    (["lora_extract", "base", "a"], "lora_extract needs --rank or --energy"), (["lora_cat", "x", "--seed", "1"], "--seed is of no use with lora_cat"),
+    (["lora", "base"], "lora needs a base and its adapters, not 1 argument"),
+    (["lora", "base", "a"], "a is no adapter directory"),
+    (["lora_extract", "base", "a"], "lora_extract needs --rank or --energy"),
+    (["lora_cat", "x", "--seed", "1"], "--seed is of no use with lora_cat"),
     (["lora_extract", "base", "base", "--rank", "2"], "base does not differ from base"),
     (["ema", "a", "b"], "ema needs --beta"), (["last", "a", "b", "--last", "3"], "--last: 3 of 2 checkpoints"),
-    (["greedy_soup", "a", "b"], "greedy_soup needs --evaluate"), (["greedy_soup", "a", "a", "--evaluate", "x {}"], "greedy_soup: a model is named twice"),
+    (["greedy_soup", "a", "b"], "greedy_soup needs --evaluate"),
+    (["greedy_soup", "a", "a", "--evaluate", "x {}"], "greedy_soup: a model is named twice"),
     (["greedy_soup", "a", "b", "--evaluate", "x"], "the evaluation command must contain {}"),
     (["greedy_soup", "a", "b", "--evaluate", "x {} '"], "the evaluation command has an open quotation"),
     (["linear", "a", "b", "--seed", "4"], "--seed is of no use with linear, which draws nothing"),
-    (["linear", "a", "b", "--beta", "0.5"], "--beta is of no use with linear"), (["linear", "a", "b", "-w", "x"], "--weight: 'x' is not a number"),
-    (["slerp", "a", "b", "--param", "t=none"], "t: 'none' is not a number of float32"), (["linear", "a", "c"], "c is no directory here, and the hub does not give it"),
+    (["linear", "a", "b", "--beta", "0.5"], "--beta is of no use with linear"),
+    (["linear", "a", "b", "-w", "x"], "--weight: 'x' is not a number"),
+    (["slerp", "a", "b", "--param", "t=none"], "t: 'none' is not a number of float32"),
+    (["linear", "a", "c"], "c is no directory here, and the hub does not give it"),
     (["linear", "a", "b", "-w", "1e39"], "weight: 1e+39 is not a number of float32"),
 ]
 
@@ -305,3 +310,24 @@ def test_the_output_is_no_input(pt, three, out):
     done = pt("pt-merge", "linear", "a", "b", "-o", out, check=2)
     assert "which it is made of, are one directory or lie in each other" in done.err
     assert {path: path.read_bytes() for path in (three / "a").iterdir()} == before
+
+
+def test_checkpoints_of_a_training_run_are_averaged(pt, three):
+    """They hold weights alone, a tied embedding under its other name; the rest comes from the finished model."""
+    rows = [{"messages": [{"role": "user", "content": f"What is {i} plus 3?"}, {"role": "assistant", "content": f"{i + 3}"}]}
+            for i in range(8)]
+    (three / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    pt("pt-sft", "rows.jsonl", "-m", "base", "-o", "sft", "--batch-size", "2", "--lr", "0.01", "--save-every", "1", "--threads", "1",
+       "--keep-checkpoints", check=0)
+    saved = sorted((three / "sft.run/checkpoints").glob("checkpoint-*"))
+    assert [path.name for path in saved] == ["checkpoint-2", "checkpoint-3"] and not (saved[0] / "config.json").exists()
+    names = [str(path.relative_to(three)) for path in saved]
+    done = pt("pt-merge", "last", *names, "sft", "--last", "3", "-o", "mean", check=0)
+    assert f"{names[0]}, {names[1]}: no config.json; that of sft counts, and its tokenizer" in done.err
+    members = [weights(path) for path in (*saved, three / "sft")]
+    members = [{n.replace("lm_head.", "model.embed_tokens."): value for n, value in one.items()} for one in members]
+    assert all(any(not np.array_equal(one[name], members[2][name]) for name in one) for one in members[:2])
+    same(weights(three / "mean"), {name: np.mean([one[name] for one in members], 0, np.float64) for name in members[2]})
+    assert (three / "mean/config.json").exists() and (three / "mean/tokenizer.json").exists()
+    only = pt("pt-merge", "last", *names, "--last", "2", "-o", "no", check=4)
+    assert only.err == f"pt-merge: {names[0]}: not a model directory: no config.json\n"

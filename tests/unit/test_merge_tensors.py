@@ -94,3 +94,16 @@ def test_pickle_and_quantised_configs_are_refused(tmp_path):
     (tmp_path / "config.json").write_text('{"quantization_config": {"bits": 4}}')
     with pytest.raises(BadModel, match="quantization_config"):
         Checkpoint(tmp_path)
+
+
+def test_shared_tensors_have_all_their_names(tmp_path):
+    """safetensors' save_model stores one of them and notes the others."""
+    from safetensors.torch import save_model
+
+    model = torch.nn.ModuleDict({"a": torch.nn.Linear(3, 3, bias=False), "b": torch.nn.Linear(3, 3, bias=False)})
+    model["b"].weight = model["a"].weight
+    save_model(model, tmp_path / "model.safetensors", metadata={"format": "pt", "c": "nothing"})
+    checkpoint = Checkpoint(tmp_path)
+    assert sorted(checkpoint.tensors) == ["a.weight", "b.weight"]
+    for name in checkpoint.tensors:
+        assert np.array_equal(checkpoint.load(name), model["a"].weight.detach().numpy())

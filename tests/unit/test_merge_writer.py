@@ -6,6 +6,7 @@ import json
 import os
 import stat
 import struct
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -198,12 +199,13 @@ def test_digests_are_those_of_the_bytes(tmp_path, monkeypatch, threads, shard_si
 
 def test_a_hash_of_what_is_not_there_fails(tmp_path):
     (tmp_path / "x").write_bytes(b"1234")
-    hasher = Hasher(tmp_path, {"x": [(0, 3), (1, 9)]}, {"x": 9}, threads=2)
-    hasher.finished(1)
-    hasher.finished(0)
-    with pytest.raises(OSError, match="x ends before it should"):
-        hasher.digests()
-    hasher.close()
+    with ThreadPoolExecutor(2) as pool:
+        for one in (pool, None):
+            hasher = Hasher(tmp_path, {"x": [(0, 3), (1, 9)]}, {"x": 9}, one)
+            hasher.finished(1)
+            hasher.finished(0)
+            with pytest.raises(OSError, match="x ends before it should"):
+                hasher.digests()
 
 
 def test_a_full_disk_is_said_before_anything_is_computed(tmp_path, monkeypatch):

@@ -19,10 +19,12 @@ def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("base", "a", "b", "c"):
         (tmp_path / name).mkdir()
-        tensors = {f"model.layers.{n}.{part}.weight": np.ones((2, 2), np.float32) for n in range(LAYERS) for part in ("self_attn.q", "mlp.up")}
+        tensors = {f"model.layers.{n}.{part}.weight": np.ones((2, 2), np.float32)
+                   for n in range(LAYERS) for part in ("self_attn.q", "mlp.up")}
         tensors |= {"model.embed_tokens.weight": np.ones((3, 2), np.float32), "model.norm.weight": np.ones(2, np.float32)}
         save_file(tensors, tmp_path / name / "model.safetensors")
-        (tmp_path / name / "config.json").write_text(json.dumps({"num_hidden_layers": LAYERS, "tie_word_embeddings": True, "vocab_size": 3}))
+        config = {"num_hidden_layers": LAYERS, "tie_word_embeddings": True, "vocab_size": 3}
+        (tmp_path / name / "config.json").write_text(json.dumps(config))
     return tmp_path
 
 
@@ -131,7 +133,8 @@ def read(text):
 
 def test_formats_tokenizers_and_adapters(here):
     base = "merge_method: linear\nmodels:\n- model: a+b\n- model: c\n"
-    spec = read(base + "dtype: float16\nout_dtype: bfloat16\ntokenizer: {source: union, pad_to_multiple_of: 64}\nchat_template: auto\n")
+    spec = read(base + "dtype: float16\nout_dtype: bfloat16\nchat_template: auto\n"
+                "tokenizer: {source: union, pad_to_multiple_of: 64}\n")
     assert (spec.dtype, spec.tokenizer, spec.pad_to_multiple_of, spec.chat_template) == ("bfloat16", "union", 64, "auto")
     assert spec.models() == [Ref("a", "b"), Ref("c")]
     assert read(base + "tokenizer_source: base\n").tokenizer == "base" and read(base).tokenizer is None
@@ -156,14 +159,17 @@ REFUSED = [
     (MODELS + "base_model: {model: {path: a}}\n", "merge.yml:4: base_model is not the name of a model"),
     (MODELS + "parameters: {weight: x}\n", "merge.yml:4: parameter weight: 'x' is not a number"),
     (MODELS + "parameters: {weight: []}\n", "merge.yml:4: parameter weight is empty"),
-    (MODELS + "parameters: {weight: [{filter: a}]}\n", "merge.yml:4: parameter weight: an entry needs a value, and a filter that is a string"),
+    (MODELS + "parameters: {weight: [{filter: a}]}\n",
+     "merge.yml:4: parameter weight: an entry needs a value, and a filter that is a string"),
     (MODELS + "parameters: {weight: [{filters: a, value: 1}]}\n", "merge.yml:4: parameter weight: key 'filters' is not supported"),
     ("merge_method: linear\nslices:\n- sources: [{model: a}]\n", "merge.yml:3: every source of a slice needs a layer_range"),
-    ("merge_method: linear\nslices:\n- sources: [{model: a, layer_range: [2, 2]}]\n", "merge.yml:3: layer_range is not [first, after the last]"),
+    ("merge_method: linear\nslices:\n- sources: [{model: a, layer_range: [2, 2]}]\n",
+     "merge.yml:3: layer_range is not [first, after the last]"),
     ("merge_method: linear\nslices:\n- sources: [{model: a, layer_range: [0, 1]}]\n  residual_weight: 1\n",
      "merge.yml:4: a slice: key 'residual_weight' is not supported"),
     (MODELS + "dtype: float16\ndtype: float16\n", "merge.yml:1: not YAML: a key stands twice"),
-    ("merge_method: [\n", "merge.yml:2: not YAML"), ("a: !!python/object/apply:os.system [x]\n", "merge.yml:1: not YAML: could not determine"),
+    ("merge_method: [\n", "merge.yml:2: not YAML"),
+    ("a: !!python/object/apply:os.system [x]\n", "merge.yml:1: not YAML: could not determine"),
     (MODELS + "---\n" + MODELS, "merge.yml:4: not YAML: but found another document"), ("\x00", "merge.yml: not YAML"),
     ("[" * 5000, "merge.yml: not YAML"), (MODELS + "  1: 2\n", "merge.yml:4: a model: key 1 is not supported"),
     (MODELS + "? [a, b]\n: 1\n", "merge.yml:4: not YAML"),
@@ -179,7 +185,8 @@ def test_refused_by_name_and_line(here, text, line):
 
 WRONG = [
     (MODELS + "parameters: {t: 0.5}\n", "linear has no parameter t (it has: normalize, weight)"),
-    ("merge_method: linear\nmodels:\n- model: a\n  parameters: {normalize: true}\n", "normalize is a parameter of the merge, not of one model"),
+    ("merge_method: linear\nmodels:\n- model: a\n  parameters: {normalize: true}\n",
+     "normalize is a parameter of the merge, not of one model"),
     (MODELS + "parameters: {weight: .nan}\n", "weight: nan is not a number of float32"),
     (MODELS + "parameters: {weight: 1e39}\n", "weight: 1e+39 is not a number of float32"),
     (MODELS + "parameters: {weight: true}\n", "weight: True is not a number of float32"),
@@ -192,7 +199,8 @@ WRONG = [
      "the layer ranges of a slice differ in length"),
     ("merge_method: arcee_fusion\nmodels:\n- model: a\n", "no such method: arcee_fusion"),
     (MODELS + "tokenizer_source: c\n", "--tokenizer-from: c is none of the models (a)"),
-    (MODELS + "chat_template: chatml\n", "chat_template 'chatml' is not a Jinja template; mergekit's built-in names are not supported"),
+    (MODELS + "chat_template: chatml\n",
+     "chat_template 'chatml' is not a Jinja template; mergekit's built-in names are not supported"),
 ]
 
 
