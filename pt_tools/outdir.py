@@ -11,6 +11,7 @@ import os
 import re
 from pathlib import Path
 
+from pt_tools import digestcache
 from pt_tools.errors import BadModel, Usage
 from pt_tools.files import apply_umask, bring_home, exchange, flat, read_json, remove, sync, to_json, write_atomic
 from pt_tools.lock import Lock, is_alive
@@ -298,11 +299,16 @@ _digests: dict[tuple, str] = {}
 
 
 def file_digest(path) -> str:
-    """sha256 of a file's bytes, hex; remembered by size, mtime and inode."""
+    """sha256 of a file's bytes, hex; remembered by size, mtime and inode, of large files between processes too."""
     key = _file_key(path)
     if key not in _digests:
         with open(path, "rb") as file:
-            _digests[key] = hashlib.file_digest(file, "sha256").hexdigest()
+            stat = os.fstat(file.fileno())
+            found = digestcache.load(stat)
+            if found is None:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+                digestcache.save(stat, os.fstat(file.fileno()), found)
+        _digests[key] = found
     return _digests[key]
 
 

@@ -1,5 +1,6 @@
 """Whole or not at all: every row of the table of situations, locks, kills at every step of a commit."""
 
+import hashlib
 import json
 import multiprocessing
 import os
@@ -324,3 +325,46 @@ def test_a_hub_id_is_its_commit(tmp_path, monkeypatch):
     assert outdir.identity("meta-llama/Llama-3.1-8B") == "hub:meta-llama/Llama-3.1-8B@0e9e39f249a16976918f6564b8830bc894c89659"
     with pytest.raises(Usage, match="nobody/nothing is no directory here, and the hub does not give it"):
         outdir.identity("nobody/nothing")
+
+
+# --- digests between processes ------------------------------------------------------------------------------------
+
+HASHED = """
+import hashlib, sys
+from pt_tools import digestcache, outdir
+digestcache.LEAST, digestcache.SETTLED_S = 4, float(sys.argv[2])
+real, calls = hashlib.file_digest, []
+hashlib.file_digest = lambda *more: calls.append(1) or real(*more)
+print(outdir.file_digest(sys.argv[1]), len(calls))
+"""
+
+
+def hashed(path, home, settled="0"):
+    """(digest, times that the file was read) in a process of its own."""
+    done = subprocess.run([sys.executable, "-c", HASHED, str(path), settled], capture_output=True, text=True, check=True,
+                          env={**os.environ, "XDG_CACHE_HOME": str(home)})
+    digest, calls = done.stdout.split()
+    assert digest == hashlib.sha256(path.read_bytes()).hexdigest()
+    return int(calls)
+
+
+def test_digests_of_large_files_are_remembered_until_they_change(tmp_path):
+    path, home = tmp_path / "weights", tmp_path / "cache"
+    path.write_bytes(b"12345")
+    assert hashed(path, home) == 1 and hashed(path, home) == 0
+    before = path.stat()
+    path.write_bytes(b"54321")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))  # a change that hides: same size, inode and mtime
+    assert path.stat().st_mtime_ns == before.st_mtime_ns and hashed(path, home) == 1
+    for entry in (p for p in home.rglob("*") if p.is_file()):
+        entry.write_text("no digest")
+    assert hashed(path, home) == 1 and hashed(path, home) == 0
+    path.write_bytes(b"small"[:3])
+    assert hashed(path, home) == 1 and hashed(path, home) == 1  # too small to be looked up
+
+
+def test_what_changed_just_now_is_not_remembered(tmp_path):
+    path = tmp_path / "weights"
+    path.write_bytes(b"12345")
+    assert hashed(path, tmp_path / "cache", "1000") == 1 and hashed(path, tmp_path / "cache", "1000") == 1
+    assert hashed(path, tmp_path / "weights") == 1 and path.read_bytes() == b"12345"  # a home that is no directory

@@ -1,0 +1,52 @@
+"""sha256 of large files, remembered from one process to the next.
+
+Every command hashes the weights that it reads, which takes as long as reading them. A file is known by its device,
+inode and size and by the nanoseconds when its content and its status last changed: a write moves both times, and no
+program can set the second. What changed less than a moment ago is not remembered, since a clock tick has room for two
+writes. The memory is a small file a digest below $XDG_CACHE_HOME/pt-tools (~/.cache); without it all is hashed anew.
+"""
+
+import hashlib
+import os
+import re
+import time
+from pathlib import Path
+
+LEAST = 64 << 20  # bytes; smaller files are hashed sooner than looked up
+SETTLED_S = 0.1
+
+
+def load(stat: os.stat_result) -> str | None:
+    """The digest of the file with this stat, or None."""
+    if stat.st_size < LEAST:
+        return None
+    try:
+        text = _place(stat).read_text()
+    except (OSError, ValueError):
+        return None
+    return text if re.fullmatch(r"[0-9a-f]{64}", text) else None
+
+
+def save(before: os.stat_result, after: os.stat_result, digest: str) -> None:
+    """Remember the digest of a file whose stat was `before` when its hashing began, and is `after`."""
+    unchanged = _name(before) == _name(after) and time.time() - after.st_ctime > SETTLED_S
+    if after.st_size < LEAST or not unchanged:
+        return
+    place = _place(after)
+    aside = place.with_name(f".{place.name}.{os.getpid()}.tmp")
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        aside.write_text(digest)
+        os.replace(aside, place)
+    except OSError:
+        pass  # a home that cannot be written costs time, nothing else
+
+
+def _place(stat: os.stat_result) -> Path:
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return Path(home, "pt-tools", "digests", _name(stat))
+
+
+def _name(stat: os.stat_result) -> str:
+    known = (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+    return hashlib.sha256(" ".join(map(str, known)).encode()).hexdigest()[:40]
