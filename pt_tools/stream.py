@@ -250,12 +250,9 @@ class Writer:
 
     def copy(self, record: dict, reader: Reader) -> None:
         """Write the reader's last record as it was read, byte for byte."""
-        self.copy_line(reader.line or record)
-
-    def copy_line(self, line: bytes | dict) -> None:
-        """The same for an earlier record: what the reader's `line` was then, or the record where that was None."""
-        if isinstance(line, dict):
-            self.write(line)
+        line = reader.line
+        if line is None:
+            self.write(record)
             return
         self._file.write(line if line.endswith(b"}\n") else line.rstrip() + b"\n")
         if self.rows is not None:

@@ -180,17 +180,19 @@ def _decontaminate(records, out, index, on, mark):
         # The line stands for the record, of which a block has too many for the cache; few are needed again.
         rows.append((records.line or rec, records.number, rec.get("source") or "none"))
         texts.append(record.user_turns(rec) if on == "prompt" else compared.turns(rec, on))
-    table, first = Table(), None
+    table, first, lines = Table(), None, []
     for (row, number, source), hits in zip(rows, index.find_all(texts)):
         table.add(source, hits)
         if not hits:
-            out.copy_line(row)
+            lines.append(row if isinstance(row, bytes) else stream.dumps(row))
             continue
         first = first or (f"{records.block.name}:{number}", hits[0])
         if mark:
-            out.write({**(orjson.loads(row) if isinstance(row, bytes) else row), "contamination": hits})
+            lines.append(stream.dumps({**(orjson.loads(row) if isinstance(row, bytes) else row), "contamination": hits}))
         else:
             records.rows.add("dropped", 1, f"overlaps {hits[0]['eval']}")
+    out.write_lines(b"".join(line if line.endswith(b"}\n") else line.rstrip() + b"\n" for line in lines))
+    records.rows.add("out", len(lines))
     return table, first
 
 

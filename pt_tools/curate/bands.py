@@ -6,7 +6,7 @@ import numpy as np
 
 from pt_tools.curate.columns import File
 
-IN_MEMORY = 2**26  # bytes of keys; more lie in a temporary file
+IN_MEMORY = 2**22  # bytes of keys; more lie in a temporary file
 
 
 class Bands:

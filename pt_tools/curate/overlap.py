@@ -109,13 +109,16 @@ class Overlap:
     def _decisive(self, item):
         """All n-grams of an item but the most common ones that do not make a hit together: it takes one of the others."""
         gram = self.gram[self.first[item]:self.first[item + 1]]
-        decisive, left_out = np.ones(len(gram), bool), []
-        for one in sorted(set(gram.tolist()), key=lambda one: (-self.spread[one], one)):
-            if self.spread[one] <= COMMON or self._share(item, self._matched(item, np.array(sorted([*left_out, one]))))[0] > self.coverage:
+        common = sorted({one for one in gram.tolist() if self.spread[one] > COMMON}, key=lambda one: (-self.spread[one], one))
+        left_out = common if self._stays_below(item, common) else []
+        for one in common[len(left_out):]:
+            if not self._stays_below(item, [*left_out, one]):
                 break
-            left_out.append(one)
-            decisive &= gram != one
-        return decisive
+            left_out = [*left_out, one]
+        return ~np.isin(gram, left_out)
+
+    def _stays_below(self, item, grams):
+        return self._share(item, self._matched(item, np.array(sorted(grams), np.int64)))[0] <= self.coverage
 
     def _matched(self, item, grams, equal=()):
         """Runs [field, first word, word behind] of an item's words that the n-grams `grams` (ascending) cover."""
