@@ -94,7 +94,7 @@ class Overlap:
         return np.cumsum(edges)[:words] > 0
 
     def _post(self):
-        """For every different n-gram the items that a match of it may decide; and a table that tells most others off."""
+        """For every different n-gram the items that a match of it may decide; and tables that tell most others off."""
         item = self.item_of[self.field]
         decisive = np.ones(len(self.gram), bool)
         if not self.any:
@@ -103,8 +103,9 @@ class Overlap:
         codes = np.unique(self.gram[decisive] * len(self.items) + item[decisive])
         grams, self.posted = np.divmod(codes, max(1, len(self.items)))
         self.post = np.searchsorted(grams, np.arange(len(self.grams) + 1))
-        self.table = np.zeros(2**TABLE_BITS, bool)
-        self.table[self.grams >> np.uint64(64 - TABLE_BITS)] = True
+        self.tables = np.zeros((2, 2**TABLE_BITS), bool)
+        for table, some in zip(self.tables, _bits(self.grams)):
+            table[some] = True
 
     def _decisive(self, item):
         """All n-grams of an item but the most common ones that do not make a hit together: it takes one of the others."""
@@ -164,7 +165,9 @@ class Overlap:
     def _shared(self, numbers, starts, row_of):
         """(rows, n-grams) of all different pairs of a row and an n-gram that it shares with the items, ascending."""
         grams, first = self._ngrams(numbers, starts)
-        at = np.flatnonzero(self.table[grams >> np.uint64(64 - TABLE_BITS)])
+        first_bits, second_bits = _bits(grams)
+        at = np.flatnonzero(self.tables[0][first_bits])
+        at = at[self.tables[1][second_bits[at]]]
         gram = np.minimum(np.searchsorted(self.grams, grams[at]), max(0, len(self.grams) - 1))
         same = self.grams[gram] == grams[at] if len(at) else np.zeros(0, bool)
         row = row_of[np.searchsorted(first, at[same], "right") - 1]
@@ -198,6 +201,12 @@ class Overlap:
         flat = [word for turns in fields for turn in turns for word in words(turn)]
         start = self.first_word[self.first_field[item]]
         return {"eval": name, "id": id, "coverage": round(share, 4), "span": " ".join(flat[span[1] - start:span[2] - start])}
+
+
+def _bits(grams):
+    """Two independent numbers of TABLE_BITS bits for each n-gram."""
+    low = grams >> np.uint64(64 - 2 * TABLE_BITS) & np.uint64(2**TABLE_BITS - 1)
+    return (grams >> np.uint64(64 - TABLE_BITS)).view(np.int64), low.view(np.int64)
 
 
 def _bags(numbers, starts):
