@@ -51,6 +51,7 @@ def dedup(cfg, job):
     from pt_tools import copies, finders, readback
 
     rules = _rules(cfg)
+    _check_apart(cfg, "table")
     with readback.opened(job) as files:
         finder = finders.Near(rules.threshold, job.run) if cfg.near else finders.Exact()
         index = copies.index(job, files, rules, finder, cfg.jobs, ids=bool(cfg.table))
@@ -58,6 +59,15 @@ def dedup(cfg, job):
         kept = copies.write(job, index, found, cfg.mark, cfg.jobs)
         if cfg.table:
             copies.write_table(cfg.table, index, found, kept, cfg.jobs)
+
+
+def _check_apart(cfg, name):
+    """Another file to write is neither the output nor an input."""
+    import os
+
+    path = getattr(cfg, name)
+    if path and os.path.realpath(path) in map(os.path.realpath, filter(None, (cfg.out, *cfg.files))):
+        raise Usage(f"{options.flag(name)} {path} is the output or an input")
 
 
 def _rules(cfg):
@@ -158,6 +168,7 @@ def decontaminate(cfg, job):
 
     if cfg.rule == "any":
         options.refuse_unused(cfg, ("coverage",), "is of use only with --rule coverage")
+    _check_apart(cfg, "save_index")
     index, table, first = _evaluations(cfg), Table(), None
     for of_block, contaminated in blocks.each(job, _decontaminate, index, cfg.on, cfg.mark, jobs=cfg.jobs):
         table.merge(of_block)

@@ -47,7 +47,8 @@ FAULTS = {
     "template token": (line({**FULL, "prompt": "<|im_start|>"}), True, False),
     "empty turn": (line({**FULL, "prompt": [{"role": "user", "content": " "}]}), True, False),
 }
-VERBS = {"split": ("--part", "a=1", "-o", "{part}.out"), "mix": (), "best": (), "pair": (), "gatt --step train": (),
+VERBS = {"dedup": (), "dedup --near": (), "split": ("--part", "a=1", "-o", "{part}.out"), "mix": (), "best": (),
+         "pair": (), "gatt --step train": (),
          "gatt": ("--instructions", "lists.jsonl"), "synth": ("--template", "t.jinja"), "best --pool prompt": (),
          "split --by cluster": ("--part", "a=1", "-o", "{part}.out")}
 ANY_ROWS = ("synth",)
