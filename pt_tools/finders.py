@@ -6,7 +6,7 @@ from array import array
 from dataclasses import dataclass
 from functools import partial
 
-from pt_tools import blocks
+from pt_tools import blocks, stop
 from pt_tools.copies import PORTION
 from pt_tools.curate import compared
 
@@ -111,6 +111,7 @@ def near_found(keys, index, rules, jobs, directory=None) -> Found:
         sets.add(grams, sizes)
     joined = clusters.Clusters(rows, sets.sizes(), sets.get, rules.threshold)
     for of_band in groups:
+        stop.check()
         joined.join(*of_band)
     return Found(clusters.spread(joined.clusters(), first), joined.left)
 
