@@ -17,7 +17,6 @@ NGRAM = 5
 BANDS = 20
 MOST_ROWS = 6
 FOUND = 0.9  # least share of the pairs at the threshold itself that share a key; of pairs above it nearly all do
-THRESHOLD = 0.7
 BATCH = 2**19  # characters whose n-grams fit the second-level cache
 _ODD = np.uint64(0x9E3779B97F4A7C15)
 
