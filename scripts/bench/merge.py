@@ -5,8 +5,9 @@
 
 Two fine-tunes and a base, synthetic Llama of 440 M parameters at 24 layers in bf16, 4 shards, are made in DIR (kept there;
 else in a temporary directory) and are in the page cache. Both sides are whole commands in processes of their own, from
-the start of Python to the exit. pt-merge hashes what it reads and writes, and what it wrote is on the disk when it ends.
-The floor reads the same bytes, writes as many, hashes what it wrote and syncs it, with no arithmetic.
+the start of Python to the exit. pt-merge hashes what it reads (inputs whose digests it knows from an earlier run are
+measured apart) and what it writes, and what it wrote is on the disk when it ends. The floor reads the same bytes, writes
+as many, hashes what it wrote and syncs it, with no arithmetic, and hashes no inputs.
 
 One JSON line an entry on stdout: name, ours, peer, peer_name, ratio (peer / ours), unit. Without mergekit only the
 floor is the peer.
@@ -111,14 +112,18 @@ def flags(method: str, path: Path) -> list[str]:
     return words + [word for name, value in {**own, **shared}.items() for word in (f"--{name}", str(value))]
 
 
-def measured(command: list, out: Path) -> dict:
-    """Run it with `out` gone: wall and CPU seconds, and the largest sum of anonymous pages seen, in MB."""
-    for left in (out, out.with_name(out.name + ".run")):
+def measured(command: list, out: Path, known: bool = False) -> dict:
+    """Run it with `out` gone: wall and CPU seconds, and the largest sum of anonymous pages seen, in MB.
+
+    Unless `known`, no digest of an input is remembered from an earlier run.
+    """
+    cache = out.with_name("digests")
+    for left in (out, out.with_name(out.name + ".run"), *(() if known else (cache,))):
         shutil.rmtree(left, ignore_errors=True)
     os.sync()  # what an earlier run left to be written is not this one's
     before, began, peak = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic(), 0
     process = subprocess.Popen(list(map(str, command)), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-                               env={**os.environ, "OMP_NUM_THREADS": "1"})
+                               env={**os.environ, "OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": str(cache)})
 
     def watch():
         nonlocal peak
@@ -150,6 +155,10 @@ def say(name: str, ours: dict, peer: dict, peer_name: str, units=("s", "CPU s", 
         print(json.dumps(entry), flush=True)
 
 
+def count(threads: int) -> str:
+    return f"{threads} thread{'s' * (threads > 1)}"
+
+
 def large(args, path: Path) -> None:
     if not (path / "b" / "config.json").exists():
         make(path, args.layers)
@@ -157,17 +166,19 @@ def large(args, path: Path) -> None:
     for base in (False, True):
         floors[base] = measured([sys.executable, __file__, "--floor", str(int(base)), "--dir", path], out)
     for method in args.methods:
-        runs = {n: measured([BIN / "pt-merge", *flags(method, path), "-o", out, "--threads", n, "-q"], out)
-                for n in args.threads}
+        command = [BIN / "pt-merge", *flags(method, path), "-o", out, "-q", "--threads"]
+        runs = {count(n): measured([*command, n], out) for n in args.threads}
+        if method == "linear":
+            runs |= {f"{count(n)}, inputs known": measured([*command, n], out, known=True) for n in args.threads}
         (path / "merge.yml").write_text(yaml(method, path))
         peer = args.mergekit and measured([args.mergekit, path / "merge.yml", out, *PLAIN], out)
-        for n, ours in runs.items():
-            name = f"pt-merge {method}, {n} thread{'s' * (n > 1)}"
+        for how, ours in runs.items():
+            name = f"pt-merge {method}, {how}"
             say(f"{name}: floor", ours, floors[METHODS[method][0]], "read + write + sync + hash", ("s", "CPU s"))
             if peer:
                 say(name, ours, peer, "mergekit")
-    for left in (out, path / "merge.yml"):
-        shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
+    for left in (out, path / "digests", path / "merge.yml"):
+        shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
 
 
 def small(args, path: Path) -> None:
