@@ -5,6 +5,7 @@ The smallest row is a cluster's root, and everything follows from the order of t
 
 import numpy as np
 
+from pt_tools.curate.grams import different
 from pt_tools.curate.near import jaccard
 
 BIG = 16  # rows that share one key above which the next band's key divides them: texts of one template, say
@@ -115,7 +116,8 @@ class Clusters:
     def _compare(self, heads, members):
         """Join those pairs that are copies."""
         roots = self.roots()
-        pairs = np.unique(np.stack([heads, members], 1)[roots[heads] != roots[members]], axis=0)
+        apart = roots[heads] != roots[members]
+        pairs = np.stack(np.divmod(different(heads[apart] * len(roots) + members[apart]), len(roots)), 1)
         small, large = np.sort(self._sizes[pairs], axis=1).T
         pairs = pairs[small >= self._threshold * large]
         edges = np.flatnonzero(np.diff(pairs[:, 0], prepend=-1)) if len(pairs) else []

@@ -104,6 +104,8 @@ class Table:
 
     def add(self, source: str, hits: list[dict]) -> None:
         self._sources.add(source)
+        if not hits:
+            return
         for name in {hit["eval"] for hit in hits}:
             self._rows[source, name] += 1
         for hit in hits:

@@ -83,3 +83,11 @@ def ngrams(numbers: np.ndarray, starts: np.ndarray, n: int) -> tuple[np.ndarray,
         last = starts[1:] - i
         whole[last[last >= starts[:-1]]] = False
     return _mixed(grams[whole[:length]]), np.concatenate([[0], np.cumsum(counts)])
+
+
+def different(numbers: np.ndarray) -> np.ndarray:
+    """Each number once, ascending; several times as quick as np.unique."""
+    numbers = np.sort(numbers)
+    new = np.ones(len(numbers), bool)
+    new[1:] = numbers[1:] != numbers[:-1]
+    return numbers[new]

@@ -10,7 +10,7 @@ from hashlib import blake2b
 import numpy as np
 import orjson
 
-from pt_tools.curate.grams import hash_words, ngrams
+from pt_tools.curate.grams import different, hash_words, ngrams
 from pt_tools.curate.words import prompt_key, words
 
 TABLE_BITS = 20
@@ -61,7 +61,7 @@ class Overlap:
         self.item_of = np.array([item for item, _ in fields], np.int64)
         turn_field = np.repeat(np.arange(len(fields)), [len(turns) for _, turns in fields])
         numbers, starts = analysed.numbers, analysed.starts
-        self.bags = np.unique(_bags(numbers, starts))
+        self.bags = different(_bags(numbers, starts))
         grams, first = self._ngrams(numbers, starts)
         self.place = np.arange(len(grams)) + np.repeat(starts[:-1] - first[:-1], np.diff(first))
         self.field = np.repeat(turn_field, np.diff(first))
@@ -79,7 +79,7 @@ class Overlap:
         return ngrams(numbers, starts, self.n) if self.n else (np.zeros(0, np.uint64), np.zeros(len(starts), np.int64))
 
     def _leave_out_stock(self, most, word_field):
-        codes = np.unique(self.gram * len(self.items) + self.item_of[self.field])
+        codes = different(self.gram * len(self.items) + self.item_of[self.field])
         self.spread = np.bincount(codes // max(1, len(self.items)), minlength=len(self.grams))  # items that have it
         counts = np.ones(len(word_field), bool)
         if most is not None:
@@ -100,7 +100,7 @@ class Overlap:
         if not self.any:
             for one in np.unique(item[self.spread[self.gram] > COMMON]).tolist():
                 decisive[self.first[one]:self.first[one + 1]] = self._decisive(one)
-        codes = np.unique(self.gram[decisive] * len(self.items) + item[decisive])
+        codes = different(self.gram[decisive] * len(self.items) + item[decisive])
         grams, self.posted = np.divmod(codes, max(1, len(self.items)))
         self.post = np.searchsorted(grams, np.arange(len(self.grams) + 1))
         self.tables = np.zeros((2, 2**TABLE_BITS), bool)
@@ -171,7 +171,7 @@ class Overlap:
         gram = np.minimum(np.searchsorted(self.grams, grams[at]), max(0, len(self.grams) - 1))
         same = self.grams[gram] == grams[at] if len(at) else np.zeros(0, bool)
         row = row_of[np.searchsorted(first, at[same], "right") - 1]
-        return np.divmod(np.unique(row * len(self.grams) + gram[same]), max(1, len(self.grams)))
+        return np.divmod(different(row * len(self.grams) + gram[same]), max(1, len(self.grams)))
 
     def _equal_fields(self, rows, suspects):
         """{row: {item: fields that are equal to the row's turns, or to one of them}}."""
