@@ -32,7 +32,7 @@ def _method(text: str):
 def _model(text: str):
     from pt_tools.merge import spec
 
-    return None, _paths(spec.ref(text))
+    return None, tuple(_paths(spec.ref(one)) for one in spec.checkpoints(text))
 
 
 def _paths(ref):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 from dataclasses import dataclass, field
 
@@ -29,6 +30,14 @@ def ref(text: str) -> Ref:
     if not path or (plus and not adapter):
         raise Usage(f"{text!r} does not name a model")
     return Ref(path.rstrip("/"), adapter.rstrip("/") or None)
+
+
+def checkpoints(text: str) -> list[str]:
+    """The checkpoints of a training run in their order, if `text` is the directory that holds them; else itself alone."""
+    found = [path for path in glob.glob(os.path.join(glob.escape(text), "checkpoint-*")) if path.rpartition("-")[2].isdecimal()]
+    if not found or glob.glob(os.path.join(glob.escape(text), "*.safetensors")):
+        return [text]
+    return sorted(found, key=lambda path: int(path.rpartition("-")[2]))
 
 
 # Parameter settings of one level: name -> ((filter, value), …). A filter is a part of tensor names ("" fits all); a

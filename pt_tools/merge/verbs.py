@@ -15,7 +15,7 @@ from pt_tools.errors import Usage
 from pt_tools.files import read_json, remove, to_json, write_atomic
 from pt_tools.merge import build, directory, methods, run, soups
 from pt_tools.merge.build import Built
-from pt_tools.merge.spec import Part, Ref, Slice, Spec, ref
+from pt_tools.merge.spec import Part, Ref, Slice, Spec, checkpoints, ref
 
 DENSE = ("shard_size", "force", "report", "dry_run", "threads")
 SOUP = (*DENSE, "dtype", "pad_to_multiple_of", "chat_template")
@@ -41,7 +41,8 @@ VERBS = {
         "m_0 = x_0, m_k = beta m_(k-1) + (1 - beta) x_k.",
         "checkpoints, oldest first", 1, None, (*SOUP, "tokenizer_from", "beta"), "beta"),
     "last": Verb(
-        "The mean of the last --last of the checkpoints, oldest first.",
+        "The mean of the last --last of the checkpoints, oldest first. OUT.run/checkpoints of a training command (see its "
+        "--keep-checkpoints) stands for all that are in it; configuration and tokenizer are those of the finished model.",
         "checkpoints, oldest first", 1, None, (*SOUP, "tokenizer_from", "last"), "last"),
     "lora": Verb(
         "BASE ADAPTER...: a dense model with the adapters' changes in it, W + s B A: rank-stabilised scales, DoRA, "
@@ -67,7 +68,7 @@ def check(name: str, models: tuple) -> None:
 
 def soup(cfg, name: str) -> Spec:
     """The linear merge that a soup is; for the greedy one that of all its members."""
-    refs = [ref(text) for text in cfg.models]
+    refs = [ref(text) for one in cfg.models for text in checkpoints(one)]
     if name == "greedy_soup":
         soups.evaluator(cfg.evaluate)
         if len(set(refs)) < len(refs):

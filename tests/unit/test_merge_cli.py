@@ -329,5 +329,7 @@ def test_checkpoints_of_a_training_run_are_averaged(pt, three):
     assert all(any(not np.array_equal(one[name], members[2][name]) for name in one) for one in members[:2])
     same(weights(three / "mean"), {name: np.mean([one[name] for one in members], 0, np.float64) for name in members[2]})
     assert (three / "mean/config.json").exists() and (three / "mean/tokenizer.json").exists()
+    pt("pt-merge", "last", "sft.run/checkpoints", "sft", "--last", "3", "-o", "again", check=0)
+    assert (three / "again/model.safetensors").read_bytes() == (three / "mean/model.safetensors").read_bytes()
     only = pt("pt-merge", "last", *names, "--last", "2", "-o", "no", check=4)
     assert only.err == f"pt-merge: {names[0]}: not a model directory: no config.json\n"
