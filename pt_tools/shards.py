@@ -21,7 +21,8 @@ def sketch(job, files, paths, rules: copies.Rules, jobs: int) -> None:
     index = copies.index(job, files, rules, finder, jobs, ids=True)
     sizes = [os.path.getsize(path) for path in paths]
     header = {"version": VERSION, "ngram": near.NGRAM, "bands": finder.banding.bands, "rows": finder.banding.rows,
-              "rules": asdict(rules), "sources": list(index.sources), "files": [list(entry) for entry in zip(map(os.path.abspath, paths), sizes, index.ends())]}
+              "rules": asdict(rules), "sources": list(index.sources),
+              "files": [list(entry) for entry in zip(map(os.path.abspath, paths), sizes, index.ends())]}
     keys = finder.keys
     made = {"keys": ("U64", [keys.count, len(index)], map(keys.column, range(keys.count)))}
     made |= {name: (COLUMNS[name], [len(index)], [values]) for name, values in index.columns.items() if len(values) == len(index)}

@@ -184,9 +184,9 @@ class Reader:
 
     def _lines(self, file):
         """The lines of an open file."""
-        start = 0
+        start, read = 0, functools.partial(file.readline, self.max_line + 1)
         try:
-            for line in self._waited_for(file) if _may_wait(file) else iter(functools.partial(file.readline, self.max_line + 1), b""):
+            for line in self._waited_for(file) if _may_wait(file) else iter(read, b""):
                 self.number += 1
                 self.span, start = (start, len(line)), start + len(line)
                 if len(line) > self.max_line:
