@@ -96,7 +96,7 @@ def _check_settings(spec: Spec, method: Method) -> None:
 
 class _Builder:
     def __init__(self, spec: Spec, method: Method):
-        self.spec, self.method = spec, method
+        self.spec, self.method, self.known = spec, method, {}
         self.refs = spec.models()
         self.models, self.notes = directory.opened(self.refs)
         self.by_ref = dict(zip(self.refs, self.models))
@@ -292,12 +292,14 @@ class _Builder:
                      for name, default in self.method.own.items()} for part, tensor in zip(row.slice.parts, row.names))
         shared = {name: value([row.slice.settings, self.spec.settings], name, default, row.name)
                   for name, default in self.method.shared.items()}
-        out = Parameters(own, shared)
-        try:
-            self.method.check(out)
-        except ValueError as error:
-            raise Usage(f"{self.method.name}: {error}") from None
-        return out
+        key = repr((own, shared))
+        if key not in self.known:  # the same object for all tensors with the same values
+            self.known[key] = Parameters(own, shared)
+            try:
+                self.method.check(self.known[key])
+            except ValueError as error:
+                raise Usage(f"{self.method.name}: {error}") from None
+        return self.known[key]
 
 
 def _of_kind(name: str, value, default):

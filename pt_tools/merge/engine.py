@@ -6,6 +6,7 @@ the result does not depend on either. Every thread has its own buffers, a few bl
 
 from __future__ import annotations
 
+import hashlib
 import os
 import resource
 import time
@@ -68,20 +69,22 @@ def count_of(shape: tuple[int, ...]) -> int:
 
 def digest(plan: Plan, **more) -> str:
     """What the output depends on: the plan, the inputs as the file system knows them, the size of blocks."""
-    files, items = {}, []
+    files, items = {}, hashlib.sha256()
     for item in plan.items:
         for source in _sources(item):
             if source.tensor.path not in files:
                 stat = os.stat(source.tensor.path)
                 files[source.tensor.path] = [stat.st_size, stat.st_mtime_ns, stat.st_ino]
-        items.append([item.name, item.dtype, item.shape, [_described(source) for source in _sources(item)],
-                      item.base is not None, type(item.method).__qualname__, vars(item.method),
-                      item.parameters.own, item.parameters.shared])
-    return digest_of([items, files, plan.shard_size, plan.metadata, plan.seed, BLOCK, more])
+        described = [item.name, item.dtype, item.shape, [_described(source) for source in _sources(item)],
+                     item.base is not None, type(item.method).__qualname__, vars(item.method),
+                     item.parameters.own, item.parameters.shared]
+        items.update(digest_of(described).encode())  # one by one: some models have tens of thousands of tensors
+    return digest_of([items.hexdigest(), files, plan.shard_size, plan.metadata, plan.seed, BLOCK, more])
 
 
 def _described(source: Source) -> list:
-    return [vars(source.tensor), None if source.rows is None else source.rows.tolist(),
+    tensor = source.tensor
+    return [tensor.name, tensor.dtype, tensor.shape, tensor.path, tensor.offset, None if source.rows is None else source.rows.tolist(),
             None if source.share is None else source.share.tolist(), list(map(_described, source.fill)),
             None if source.delta is None else source.delta.identity()]
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Parameters:
     """Values for one tensor: `own[i]` are the parameters of model i (weight, density, …), `shared` those of the merge."""
 

@@ -10,7 +10,7 @@ from pt_tools.merge.method import Method, Parameters
 from pt_tools.merge.tensors import Tensor
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Source:
     """One model's part of an output tensor: a stored tensor, or rows of it (`rows[i]` along axis 0, -1 for zeros).
 
@@ -26,7 +26,7 @@ class Source:
     delta: object | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Item:
     """One output tensor. `dtype` as safetensors names it; `sources` one a model, in order."""
 

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import struct
+import sys
 import threading
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +23,7 @@ QUANTISED_NAME = re.compile(r"(^|[._])(qweight|qzeros|g_idx|absmax|quant_map|qua
                             r"weight_scale\w*|weight_zero_point|input_scale|scale_inv|scales)($|\.)")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Tensor:
     """A stored tensor: where its bytes are (`offset` from the start of the file)."""
 
@@ -213,10 +214,10 @@ def _unique(pairs: list) -> dict:
 def _tensors(path: Path, entries, start: int, size: int) -> dict[str, Tensor]:
     if not isinstance(entries, dict):
         raise ValueError("the header is not an object")
-    out = []
+    out, where = [], str(path)
     for name, entry in entries.items():
         if name != "__metadata__":
-            out.append(_tensor(path, name, entry, start))
+            out.append(_tensor(where, name, entry, start))
     out.sort(key=lambda tensor: (tensor.offset, tensor.nbytes))
     for tensor in out:
         if tensor.offset != start:
@@ -234,7 +235,7 @@ def _aliases(metadata, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
             if isinstance(other, str) and other in tensors and name not in tensors}
 
 
-def _tensor(path: Path, name: str, entry, start: int) -> Tensor:
+def _tensor(path: str, name: str, entry, start: int) -> Tensor:
     if not isinstance(entry, dict) or not {"dtype", "shape", "data_offsets"} <= entry.keys():
         raise ValueError(f"tensor {name} lacks dtype, shape or data_offsets")
     name.encode()  # a ValueError for half a surrogate pair, which no header can hold
@@ -251,7 +252,7 @@ def _tensor(path: Path, name: str, entry, start: int) -> Tensor:
         count *= axis
     if count * numbers.SIZES[dtype] != nbytes:
         raise ValueError(f"tensor {name}: shape {shape} of {dtype} does not take {nbytes} bytes")
-    return Tensor(name, dtype, tuple(shape), str(path), start + ends[0], nbytes)
+    return Tensor(name, sys.intern(dtype), tuple(shape), path, start + ends[0], nbytes)
 
 
 def _naturals(value) -> bool:

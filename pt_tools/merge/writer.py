@@ -25,7 +25,7 @@ from pt_tools.outdir import remember
 SYNC_BYTES = 64 << 20  # so many bytes go to the disk together; a killed run loses no more
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Place:
     """Where an output tensor goes: `offset` from the start of the file."""
 
