@@ -198,7 +198,8 @@ class _Builder:
         seen: dict[str, set] = {}
         for place in filter(None, map(layer_of, model.tensors)):
             seen.setdefault(place[0], set()).add(place[1])
-        wanted = directory.text_part(model.config).get("num_hidden_layers")
+        text = directory.text_part(model.config)
+        wanted = text.get(directory.depth_key(text))
         if not seen:
             raise BadModel("has no numbered layers", str(model))
         return max(seen, key=lambda prefix: (len(seen[prefix]) == wanted, len(seen[prefix])))

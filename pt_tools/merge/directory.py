@@ -24,9 +24,10 @@ FROM_TOKENIZER = re.compile(r"(tokenizer\.json|tokenizer_config\.json|special_to
 WANTED = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt"]  # of a model on the hub
 SPECIAL = ("bos_token_id", "eos_token_id", "pad_token_id")
 DTYPES = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
+DEPTHS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 # What two configurations may differ in without meaning another computation.
 HARMLESS = {"_name_or_path", "transformers_version", "dtype", "torch_dtype", "use_cache", "vocab_size", "tie_word_embeddings",
-            "num_hidden_layers", "layer_types", "architectures", "id2label", "label2id", "max_window_layers", *SPECIAL}
+            *DEPTHS, "layer_types", "architectures", "id2label", "label2id", "max_window_layers", *SPECIAL}
 EMBEDDING = re.compile(r"(^|[._])(embed_tokens|wte|word_embeddings|embed_in|tok_embeddings|embeddings?|embed|shared)"
                        r"\.weight$")
 EARLY = re.compile(r"emb|wte|wpe|shared")  # what stands before the layers
@@ -143,6 +144,11 @@ def text_part(config: dict) -> dict:
     return nested if isinstance(nested, dict) else config
 
 
+def depth_key(config: dict) -> str:
+    """The key of a configuration's text part that has the number of layers."""
+    return next((key for key in DEPTHS if key in config), DEPTHS[0])
+
+
 def differences(models: list[Model]) -> list[str]:
     """What the models' configurations say differently, in words; the first one's goes out."""
     first, out = models[0], []
@@ -208,10 +214,11 @@ def edited(config: dict, donor: Model, *, dtype: str | None, rows: int | None, l
         if donor.special(key) is not None:
             (text if key in text else out)[key] = donor.special(key)
     if layers is not None:
-        text["num_hidden_layers"] = len(layers)
+        depth = depth_key(text)
         for key, value in text.items():
-            if isinstance(value, list) and key.endswith("layer_types") and all(0 <= n < len(value) for n in layers):
-                text[key] = [value[n] for n in layers]
+            if isinstance(value, list) and "layer" in key and max(layers) < len(value) == text.get(depth):
+                text[key] = [value[n] for n in layers]  # layer_types and the like
+        text[depth] = len(layers)
     (text if "tie_word_embeddings" in text else out)["tie_word_embeddings"] = tied
     out.pop("auto_map", None)  # names code of the model's directory, which is never copied
     return out

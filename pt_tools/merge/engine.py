@@ -42,11 +42,15 @@ def run(plan: Plan, out, scratch, threads: int = 1, force: bool = False, report=
     tensors, seconds, what was refused but forced (`nonfinite`: tensor → count) and the sha256 of every file.
     """
     began = time.monotonic()
-    merge = _Merge(plan, scratch, threads, force, report)
+    merge, before = _Merge(plan, scratch, threads, force, report), stats(plan)
     try:
         if say and merge.writer.position != {"item": 0, "block": 0}:
             say(f"going on with tensor {merge.writer.position['item'] + 1} of {len(plan.items)}")
         merge.run()
+        after = stats(plan)
+        changed = next((path for path in before if before[path] != after[path]), None)
+        if changed:
+            raise BadModel("it changed while it was read; run the same line again", changed)
         digests = {name: file_digest(path) for name, path in merge.writer.publish(out).items()}
     finally:
         merge.close()
@@ -69,17 +73,22 @@ def count_of(shape: tuple[int, ...]) -> int:
 
 def digest(plan: Plan, **more) -> str:
     """What the output depends on: the plan, the inputs as the file system knows them, the size of blocks."""
-    files, items = {}, hashlib.sha256()
+    items = hashlib.sha256()
     for item in plan.items:
-        for source in _sources(item):
-            if source.tensor.path not in files:
-                stat = os.stat(source.tensor.path)
-                files[source.tensor.path] = [stat.st_size, stat.st_mtime_ns, stat.st_ino]
         described = [item.name, item.dtype, item.shape, [_described(source) for source in _sources(item)],
                      item.base is not None, type(item.method).__qualname__, vars(item.method),
                      item.parameters.own, item.parameters.shared]
         items.update(digest_of(described).encode())  # one by one: some models have tens of thousands of tensors
-    return digest_of([items.hexdigest(), files, plan.shard_size, plan.metadata, plan.seed, BLOCK, more])
+    return digest_of([items.hexdigest(), stats(plan), plan.shard_size, plan.metadata, plan.seed, BLOCK, more])
+
+
+def stats(plan: Plan) -> dict[str, list[int]]:
+    """Size, time of change and inode of every input file, by path."""
+    out = {}
+    for path in {source.tensor.path for item in plan.items for source in _sources(item)}:
+        found = os.stat(path)
+        out[path] = [found.st_size, found.st_mtime_ns, found.st_ino]
+    return out
 
 
 def _described(source: Source) -> list:
@@ -340,4 +349,4 @@ class _Merge:
             if bad:
                 found.append(f"{bad} in {source.tensor.path}")
         self.force = False
-        return f"tensor {item.name} has NaN or infinite numbers: " + ", ".join(found)
+        return f"tensor {item.name} has NaN or infinite numbers: {', '.join(found)} (--force merges it all the same)"

@@ -85,7 +85,10 @@ def test_layers_are_stacked_and_numbered(pt, three):
     pt("pt-merge", "passthrough", "--layers", "a:0-2", "--layers", "b:1-2", "-o", "out", check=0)
     out, b = load_file(three / "out/model.safetensors"), load_file(three / "b/model.safetensors")
     assert np.array_equal(out["model.layers.2.mlp.up_proj.weight"], b["model.layers.1.mlp.up_proj.weight"])
-    assert json.loads((three / "out/config.json").read_text())["num_hidden_layers"] == 3
+    config = json.loads((three / "out/config.json").read_text())
+    assert config["num_hidden_layers"] == 3
+    types = json.loads((three / "a/config.json").read_text()).get("layer_types", [None] * 2)
+    assert config.get("layer_types", [None] * 3) == [types[0], types[1], types[1]]
     from pt_tools import models
 
     models.load_model(three / "out")
@@ -129,7 +132,7 @@ def test_shapes_missing_tensors_and_nan_are_named(pt, three):
     for edit, code, line in (
             (lambda v: v[:-1].copy(), 4, f"tensor {name} is [256, 128] in a and [255, 128] in b"),
             (lambda v: None, 4, f"tensor {name} is not in b, but in other models"),
-            (lambda v: v * np.float32("nan"), 4, f"tensor {name} has NaN or infinite numbers: 32768 in b/model.safetensors")):
+            (lambda v: v * np.float32("nan"), 4, f"tensor {name} has NaN or infinite numbers: 32768 in b/model.safetensors (--force merges it all the same)")):
         shutil.copytree(three / "b", three / "kept")
         change(three / "b", lambda key, value: edit(value) if key == name else value)
         assert pt("pt-merge", "linear", "a", "b", "-o", "out", check=code).err.splitlines()[-1] == f"pt-merge: {line}"
@@ -333,3 +336,30 @@ def test_checkpoints_of_a_training_run_are_averaged(pt, three):
     assert (three / "again/model.safetensors").read_bytes() == (three / "mean/model.safetensors").read_bytes()
     only = pt("pt-merge", "last", *names, "--last", "2", "-o", "no", check=4)
     assert only.err == f"pt-merge: {names[0]}: not a model directory: no config.json\n"
+
+
+NEEDS = {"wise_ft": ["--eta", "0.5"], "nearswap": ["--t", "0.01"], "ties": ["--density", "0.3"], "dare_ties": ["--density", "0.3"],
+         "della": ["--density", "0.5"], "breadcrumbs": ["--density", "0.5", "--gamma", "0.02"], "sce": ["--select-topk", "0.2"]}
+
+
+def test_every_methods_model_loads_and_generates(pt, three):
+    """In both formats; finite logits, and another model than any of its inputs."""
+    import torch
+
+    from pt_tools import merge, models
+    from pt_tools.merge import methods
+
+    prompt = torch.arange(1, 9)[None]
+    inputs = [models.load_model(three / name)(prompt).logits.detach() for name in ("base", "a", "b")]
+    for number, name in enumerate(merge.METHODS):
+        method, words = methods.get(name), ["a"] if methods.get(name).models[1] == 1 else ["a", "b"]
+        words = (["base"] if method.base == "required" else []) + words
+        dtype = ("float32", "bfloat16")[number % 2]
+        pt("pt-merge", name, *words, *NEEDS.get(name, []), "--dtype", dtype, "-o", f"out-{name}", check=0)
+        model = models.load_model(three / f"out-{name}")
+        config = json.loads((three / f"out-{name}" / "config.json").read_text())
+        logits = model(prompt).logits.detach()
+        assert config["dtype"] == dtype and logits.isfinite().all(), name
+        if name != "passthrough":
+            assert min(float((logits - one).abs().max()) for one in inputs) > 1e-4, name
+        assert model.generate(prompt, max_new_tokens=3, min_new_tokens=3).shape == (1, 11), name

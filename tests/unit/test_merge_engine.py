@@ -195,6 +195,17 @@ def test_nan_and_infinity_are_counted_and_refused(tmp_path):
     assert load_file(tmp_path / "out/model.safetensors")["mlp"].isfinite().logical_not().sum() == 3
 
 
+def test_an_input_that_changes_meanwhile_is_noticed(tmp_path, monkeypatch):
+    tensors, checkpoints = models(tmp_path)
+    plan = plan_of(checkpoints, Linear(), [{"weight": 0.5}] * 2, {"normalize": True}, base=False)
+    calls = iter(range(1000))
+    monkeypatch.setattr(stop, "check", lambda: save_file(tensors[2], tmp_path / "m1.safetensors") if next(calls) == 3 else None)
+    with pytest.raises(BadModel, match=r"m1.safetensors: it changed while it was read; run the same line again"):
+        engine.run(plan, tmp_path / "out", tmp_path / "scratch")
+    assert not (tmp_path / "out").exists()
+    engine.run(plan, tmp_path / "out", tmp_path / "scratch", say=lambda line: pytest.fail(line))  # nothing of it is taken up
+
+
 def test_a_result_too_large_for_its_format_is_refused(tmp_path):
     save_file({"x": torch.full((4,), 60000.0)}, tmp_path / "m.safetensors")
     plan = plan_of([Checkpoint(tmp_path / "m.safetensors")] * 2, Linear(), [{"weight": 1.0}] * 2, {"normalize": False}, "F16",
