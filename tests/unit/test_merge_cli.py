@@ -199,6 +199,26 @@ def test_greedy_soup_keeps_what_helps(pt, three):
     assert bad.err == "pt-merge: a: the evaluation command ended with status 1\n" and not (three / "bad").exists()
 
 
+def test_a_killed_greedy_soup_scores_nothing_twice(pt, three):
+    (three / "score.py").write_text(
+        "import os, signal, sys\n"
+        "calls = os.path.getsize('calls') if os.path.exists('calls') else 0\n"
+        "if calls == 3 and not os.path.exists('killed'):\n"
+        "    open('killed', 'w').close()\n"
+        "    os.kill(os.getppid(), signal.SIGKILL)\n"
+        "    sys.exit(1)\n"
+        "open('calls', 'a').write('x')\n"
+        "print({'a': 1, 'base': 3, 'b': 2}.get(sys.argv[1], 4 - calls / 10))\n")
+    line = ("pt-merge", "greedy_soup", "a", "base", "b", "--evaluate", f"{sys.executable} score.py {{}}", "-o", "out")
+    pt(*line, check=-signal.SIGKILL)
+    assert not (three / "out").exists() and (three / "calls").read_text() == "xxx"
+    pt(*line, check=0)
+    assert (three / "calls").read_text() == "x" * 5  # three members, then two means
+    final = json.loads((three / "out/MANIFEST.json").read_text())["final"]
+    assert final["kept"] == ["base", "b"] and final["scores"] == {"a": 1, "base": 3, "b": 2} and final["score"] == 3.7
+    same(weights(three / "out"), combined(three, base=0.5, b=0.5))
+
+
 def test_the_report_and_the_dry_run_of_the_same_merge(pt, three):
     pt(*TIES, "--report", "rows.jsonl", check=0)
     rows = {row["tensor"]: row for row in map(json.loads, (three / "rows.jsonl").read_text().splitlines())}
