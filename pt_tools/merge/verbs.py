@@ -147,8 +147,8 @@ def bake(cfg, job, shard_size: int) -> None:
     donor = directory.Model(Ref(str(base)))
     plan, config = lora.bake(base, adapters, shard_size=shard_size)
     config.pop("auto_map", None)  # names code of the model's directory, which is never copied
-    run.make(cfg, job, Spec("lora", (), Ref(cfg.models[0])), Built(plan, config, donor, {}, None, []))
-    job.final.update(models=list(cfg.models))
+    spec = Spec("lora", (Slice(tuple(Part(Ref(path)) for path in cfg.models[1:])),), Ref(cfg.models[0]))
+    run.make(cfg, job, spec, Built(plan, config, donor, {}, None, []))
 
 
 def concatenate(cfg, job, weights: list[float]) -> None:

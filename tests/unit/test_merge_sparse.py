@@ -5,7 +5,7 @@ import pytest
 from merge_harness import parameters, run
 
 from pt_tools.merge.consensus import Sce
-from pt_tools.merge.magnitude import Breadcrumbs, BreadcrumbsTies
+from pt_tools.merge.magnitude import Breadcrumbs, BreadcrumbsTies, DareLinear, DareTies
 from pt_tools.merge.sparse import Della, DellaLinear
 
 SHAPES = [(7,), (1, 1), (33, 65), (130, 257), (5, 12, 31)]
@@ -164,6 +164,27 @@ def test_della_votes_over_what_stayed():
     own = {**own, "weight": [0.5, 1.0]}
     ours = run(Della(), models, base, parameters(Della, 2, own, rescale="none", **{"lambda": 2.0}))
     close(ours, merged(base, alone, [0.5, 1.0], True, True, 2.0))
+
+
+@pytest.mark.parametrize("rescale, factors", [("inverse", (2.0, 4.0)), ("none", (1.0, 1.0))])
+def test_dare_drops_then_sums_or_votes(rescale, factors):
+    """Of each model alone the entries that stay are found out; both merges are their definitions over these."""
+    base, models = grid((50, 40), 2, seed=6)
+    zero, own = np.zeros((50, 40)), {"density": [0.5, 0.25]}
+    none = parameters(DareLinear, 2, own, rescale="none")
+    alone = []
+    for index, model in enumerate(models):
+        both = [zero, zero]
+        both[index] = model - base
+        kept_ones = run(DareLinear(), both, zero, none, seed=3)
+        stayed = kept_ones != 0
+        assert np.array_equal(kept_ones[stayed], (model - base)[stayed].astype(np.float32))
+        assert abs(stayed[model != base].mean() - own["density"][index]) < 0.04
+        alone.append(factors[index] * np.where(stayed, model - base, 0))
+    own |= {"weight": [0.5, -1.0]}
+    for method, vote, normalize in ((DareLinear(), False, False), (DareTies(), True, False), (DareTies(), True, True)):
+        given = parameters(method, 2, own, rescale=rescale, normalize=normalize, **{"lambda": 0.5})
+        close(run(method, models, base, given, seed=3), merged(base, alone, [0.5, -1.0], vote, normalize, 0.5))
 
 
 def test_della_masks_differ_by_seed_tensor_and_model_only():
