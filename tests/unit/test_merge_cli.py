@@ -53,6 +53,17 @@ def test_three_spellings_of_weights_are_one(pt, three):
     assert files[0] == files[1] == files[2]
 
 
+@pytest.mark.parametrize("words", [["linear", "a", "b"], ["greedy_soup", "a", "b", "--evaluate", "sh -c 'echo 1' {}"], ["m.yml"],
+                                   ["lora_extract", "a", "b", "--rank", "2"]])
+def test_a_merge_imports_nothing_heavy(three, words):
+    (three / "m.yml").write_text("merge_method: slerp\nmodels: [{model: a}, {model: b}]\n")
+    code = (f"import sys; sys.argv = {['pt-merge', *words, '-o', 'out']!r}\nfrom pt_tools.commands.merge import main\n"
+            "try: main()\nexcept SystemExit as end: print(end.code, sorted({'torch', 'transformers', 'scipy', 'safetensors'} "
+            "& set(sys.modules)))")
+    done = subprocess.run([sys.executable, "-c", code], cwd=three, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "0 []", done.stderr
+
+
 def test_done_once_and_again_when_an_input_changes(pt, three):
     pt(*TIES, check=0)
     assert "nothing to do" in pt(*TIES, "--threads", "1", check=0).err
