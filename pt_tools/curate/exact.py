@@ -1,7 +1,7 @@
 """Exact copies: texts that are equal but for Unicode form (NFC), case, spacing and punctuation.
 
-Most texts differ at their beginning or end, so a hash of these is enough to tell them apart, and only the others have to
-be looked at as a whole.
+Most texts differ at their end, so a hash of it is enough to tell them apart, and only the others have to be looked at as
+a whole.
 """
 
 import re
@@ -13,8 +13,8 @@ import orjson
 
 from pt_tools.curate.words import fold, prompt_key
 
-WINDOW = 128  # characters at either end
-ENOUGH, KEPT = 48, 32  # bytes of letters there; a few behind those that are kept may hang on what was cut off
+WINDOW = 128  # characters at the end
+ENOUGH, KEPT = 64, 48  # bytes of letters there; a few before those that are kept may hang on what was cut off
 MANY = 2**20  # keys from which on numpy is worth its start
 _WORD = re.compile(r"[^\W_]+")
 _NO_LETTERS = bytes(c for c in range(256) if not (c < 128 and chr(c).isalnum()))
@@ -23,24 +23,19 @@ _LOWER = bytes(c + 32 if 65 <= c <= 90 else c for c in range(256))
 
 def rough_key(turns: list[str]) -> int:
     """A 32-bit number that copies share."""
-    head, tail = turns[0], turns[-1]
-    if len(head) < WINDOW or len(tail) < WINDOW:
-        head = tail = "\n".join(turns)
-    start, end = _ascii_letters(head[:WINDOW]), _ascii_letters(tail[-WINDOW:])
-    if len(start) < ENOUGH or len(end) < ENOUGH:
-        start, end = _ends("\n".join(turns))
-    return crc32(start[:KEPT] + end[-KEPT:], len(turns)) or 1
+    end = _ascii_letters(turns[-1][-WINDOW:])
+    if len(end) < ENOUGH:
+        end = _end("\n".join(turns))
+    return crc32(end[-KEPT:], len(turns)) or 1
 
 
-def _ends(text):
-    """Letters from its beginning and its end: all its ASCII letters if there are enough, else letters of every script."""
+def _end(text):
+    """Letters of its end: ASCII letters if there are enough of them in all of it, else letters of every script."""
     letters = _ascii_letters(text)
     if len(letters) >= ENOUGH:
-        return letters, letters
-    start, end = _letters(text[:WINDOW]), _letters(text[-WINDOW:])
-    if len(start) < ENOUGH or len(end) < ENOUGH:
-        start = end = _letters(text)
-    return start, end
+        return letters
+    letters = _letters(text[-WINDOW:])
+    return letters if len(letters) >= ENOUGH else _letters(text)
 
 
 def whole_key(turns: list[str]) -> bytes:

@@ -21,6 +21,9 @@ BETWEEN = re.compile(
     r"\ufe10-\ufe1f\ufe30-\ufe6b\ufeff\uff01-\uff05\uff07-\uff0a\uff0c-\uff0f\uff1a\uff1b\uff1f\uff20\uff3b-\uff40\uff5b-\uff65]+")
 _SPACED = [(sign, f" {sign} ") for sign in OPERATORS]
 _TERMS = bytes(c if chr(c).isalnum() or chr(c) in OPERATORS else 32 for c in range(128)) + bytes(range(128, 256))
+# The same for ASCII texts without operators: letters in lower case. And all bytes but those of operators and minus.
+_PLAIN = bytes(ord(chr(c).lower()) if c < 128 and chr(c).isalnum() else 32 for c in range(256))
+_NO_SIGNS = bytes(c for c in range(256) if chr(c) not in "+*/^=<>%-")
 # Upper case to lower case, what is between words to 0, UTF-8 left alone.
 _LOWER = bytes(c + 32 if 65 <= c <= 90 else c if chr(c).isalnum() or c > 127 else 0 for c in range(256))
 
@@ -58,6 +61,11 @@ def prompt_key(turns: list[str]) -> tuple[str, ...]:
 
 
 def _terms(text):
+    if text.isascii():
+        data = text.encode()
+        signs = data.translate(None, _NO_SIGNS)
+        if not signs.strip(b"-") and not (signs and MINUS.search(text)):
+            return b" ".join(data.translate(_PLAIN).split()).decode()
     text = fold(text)
     if "-" in text:
         text = MINUS.sub("−", text)
