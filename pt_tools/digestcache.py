@@ -32,9 +32,9 @@ def save(before: os.stat_result, after: os.stat_result, digest: str) -> None:
     unchanged = _name(before) == _name(after) and time.time() - after.st_ctime > SETTLED_S
     if after.st_size < LEAST or not unchanged:
         return
-    place = _place(after)
-    aside = place.with_name(f".{place.name}.{os.getpid()}.tmp")
     try:
+        place = _place(after)
+        aside = place.with_name(f".{place.name}.{os.getpid()}.tmp")
         place.parent.mkdir(parents=True, exist_ok=True)
         aside.write_text(digest)
         os.replace(aside, place)
@@ -44,6 +44,8 @@ def save(before: os.stat_result, after: os.stat_result, digest: str) -> None:
 
 def _place(stat: os.stat_result) -> Path:
     home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    if not os.path.isabs(home):  # no home is known
+        raise OSError(f"no such directory: {home}")
     return Path(home, "pt-tools", "digests", _name(stat))
 
 
