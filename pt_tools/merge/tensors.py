@@ -244,7 +244,7 @@ def _tensor(path: str, name: str, entry, start: int) -> Tensor:
         raise ValueError(f"tensor {name} has a dtype, shape or data_offsets of a wrong kind")
     nbytes = ends[1] - ends[0]
     if QUANTISED.match(dtype) and dtype not in numbers.SIZES:
-        raise ValueError(f"tensor {name} ({dtype}) is quantised: dequantise the model first")
+        raise BadModel(f"tensor {name} ({dtype}) is quantised: dequantise the model first", path)
     if dtype not in numbers.SIZES:
         raise ValueError(f"tensor {name} has the unknown dtype {dtype}")
     count = 1
