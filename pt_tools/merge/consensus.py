@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from pt_tools.merge.magnitude import to_deltas
-from pt_tools.merge.method import Block, Method, Parameters
+from pt_tools.merge.method import Block, Method
 from pt_tools.merge.select import LOOKS, Counts, guess
 
 STEP = 257  # one entry of so many guesses the threshold

@@ -133,6 +133,8 @@ class Thinned(Method):
     def apply(self, block: Block, parameters: Parameters, stats: list) -> None:
         to_deltas(block)
         self.thin(block, parameters, stats)
+        if block.kept is not None:
+            block.kept += [int(np.count_nonzero(model)) for model in block.models]
         factors = [self.factor(i, parameters, stats) for i in range(len(block.models))]
         combine(block, parameters, factors, self.vote)
 
@@ -198,8 +200,6 @@ class Trimmed(Thinned):
         for i, model in enumerate(block.models):
             if parameters.own[i]["density"] < 1:
                 self.drop(model, block, stats[looks - 1][i])
-            if block.kept is not None:
-                block.kept.append(int(np.count_nonzero(model)) if parameters.own[i]["density"] < 1 else len(model))
 
     def drop(self, model: np.ndarray, block: Block, searches: list[Search]) -> None:
         """Make 0 what does not stay."""
@@ -285,14 +285,10 @@ class Dare(Thinned):
 
     def thin(self, block: Block, parameters: Parameters, stats: list) -> None:
         for i, (model, one) in enumerate(zip(block.models, parameters.own)):
-            limit, kept = round(one["density"] * CHANCES), len(model)
+            limit = round(one["density"] * CHANCES)
             if limit < CHANCES:
-                keep = random_bits(block, i) < limit
-                np.copyto(block.scratch[0], keep)
+                np.copyto(block.scratch[0], random_bits(block, i) < limit)
                 np.multiply(model, block.scratch[0], out=model)
-                kept = np.count_nonzero(keep) if block.kept is not None else 0
-            if block.kept is not None:
-                block.kept.append(int(kept))
 
 
 class DareLinear(Dare):

@@ -37,7 +37,7 @@ class Block:
 
     `start` is the place of the first entry in the flattened tensor, `name` and `shape` are the whole tensor's,
     `scratch` is a list of (n,) fp32 buffers to work in, `seed` the run's. `apply` may overwrite the models and the base.
-    `kept` is a list for a report, or None: a method that drops entries adds how many each model keeps.
+    `kept` is a list for a report, or None: a method that drops entries adds how many of each model stay and are not 0.
     """
 
     models: list[np.ndarray]

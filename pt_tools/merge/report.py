@@ -55,7 +55,8 @@ class Tally:
         return part
 
     def row(self, item) -> dict:
-        """tensor, shape, dtype, method, nonfinite, and for what was computed: kept shares, share of entries on which
+        """tensor, shape, dtype, method, nonfinite, and for what was computed: shares of entries that stay (those that
+        are 0 do not count where a method drops any), share of entries on which
         models (their differences from the base, if there is one) have both signs, cosines and norms."""
         row = {"tensor": item.name, "shape": list(item.shape), "dtype": item.dtype, "method": item.method.name,
                "nonfinite": self.nonfinite}

@@ -64,7 +64,12 @@ def fp32_sum(weights) -> np.float32:
 
 
 class Linear(Method):
-    """Σ w_i x_i, divided by Σ w_i if `normalize`: a model soup (arXiv:2203.05482, eq. 1 with equal weights)."""
+    """Σ w_i x_i, divided by Σ w_i if `normalize`.
+
+    With equal weights it is a model soup (arXiv:2203.05482) and, of reward models from one start, WARM
+    (arXiv:2401.12187); soup, uniform_soup and warm are other names for it. A wider sum than fp32's is rounded after every
+    product and addition, as one fused operation.
+    """
 
     name = "linear"
     own = {"weight": 1.0}
@@ -84,7 +89,10 @@ class Linear(Method):
 
 
 class TaskArithmetic(Method):
-    """b + λ Σ w_i (x_i - b), the sum divided by Σ w_i if `normalize` (arXiv:2212.04089). λ > 1 extrapolates."""
+    """b + λ Σ w_i (x_i - b), the sum divided by Σ w_i if `normalize` (arXiv:2212.04089).
+
+    λ > 1 extrapolates. Two models with weights of 1 are a model and a chat vector: x + (chat - b).
+    """
 
     name = "task_arithmetic"
     base = "required"

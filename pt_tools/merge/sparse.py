@@ -39,8 +39,6 @@ class DellaLinear(Dare):
                 np.multiply(model, keep, out=model)
                 if parameters.shared["rescale"] == "inverse":
                     np.multiply(model, np.float32(CHANCES) / chances.astype(np.float32), out=model)
-            if block.kept is not None:
-                block.kept.append(len(model) if one["density"] == 1 else int(np.count_nonzero(keep)))
 
     def factor(self, i: int, parameters: Parameters, stats: list) -> float:
         return Thinned.factor(self, i, parameters, stats)  # inverse is done entry by entry
