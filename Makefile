@@ -14,6 +14,13 @@ INSTALLED := $(VENV)/.installed
 SCALE ?= tiny
 SEED ?= 0
 
+# make parts words at blanks, whatever quotes are around them.
+empty :=
+BLANK := $(if $(word 2,$(CURDIR)),$(CURDIR),$(firstword $(foreach v,RUNS DATA MODEL VENV,$(if $(word 2,$($(v))),$(v)))))
+ifneq ($(BLANK),$(empty))
+  $(error a path with a blank cannot be used here: $(BLANK))
+endif
+
 .PHONY: help test test-slow faults bench man install
 help:
 	@sed -n 's/^# //p' Makefile scripts/recipes/*.mk | grep '^make '

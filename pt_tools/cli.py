@@ -8,6 +8,7 @@ import keyword
 import math
 import operator
 import os
+import re
 import sys
 
 import click
@@ -18,7 +19,16 @@ from pt_tools.errors import PtError, Usage
 # What a path in an option can be that no stage can use; a program's own files are made by it and always fit.
 WRONG_NAME = ("EACCES", "EPERM", "EISDIR", "ENOTDIR", "EEXIST", "ENAMETOOLONG", "ELOOP")
 OUT_OF_STORAGE = ("ENOSPC", "EDQUOT", "EIO", "EROFS", "EFBIG", "ENOMEM")
+_verbose = False
 _WITHIN = {"at least": operator.ge, "at most": operator.le, "above": operator.gt, "below": operator.lt}
+
+
+class Switch(click.Option):
+    """A flag that its --no- form takes back (from a file of options); help shows the form that changes the default."""
+
+    def get_help_record(self, ctx):
+        names, help = super().get_help_record(ctx)
+        return names if "[default: True]" in help else names.partition(" / ")[0], help
 
 
 class Command(click.Command):
@@ -32,7 +42,9 @@ class Command(click.Command):
                          context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 
     def _call(self, config_file, print_config, **given):
+        global _verbose
         values, origins = resolve(self.config, given, config_file)
+        _verbose = values["verbose"]
         if print_config:
             click.echo(toml(values, origins), nl=False)
             return 0
@@ -114,8 +126,8 @@ def _parameter(field):
     help = meta["help"] + _default_note(field)
     names = [flag] + ([meta["short"]] if meta["short"] else []) + [field.name]
     if kind is bool:
-        names[0] = f"{flag}/--no-{flag[2:]}" if field.default is not False else flag
-        return click.Option(names, default=None, is_flag=True, help=help)
+        names[0] = f"{flag}/--no-{flag[2:]}"
+        return Switch(names, default=None, is_flag=True, help=help)
     type = click.Choice(meta["choices"]) if meta["choices"] else {int: click.INT, float: click.FLOAT}.get(kind, click.STRING)
     return click.Option(names, default=None, type=type, multiple=meta["multiple"], metavar=meta["metavar"], help=help)
 
@@ -176,7 +188,10 @@ def _read_toml(path: str) -> dict:
         raise Usage(f"no such file: {path}" if isinstance(error, FileNotFoundError) else f"{path}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise Usage(f"not TOML: {error}", path) from None
-    return {_field_name(name): value for name, value in table.items()}
+    out = {_field_name(name): value for name, value in table.items()}
+    if len(out) < len(table):
+        raise Usage("an option is given twice, with - and with _", path)
+    return out
 
 
 def _field_name(key: str) -> str:
@@ -215,10 +230,13 @@ def toml(values: dict, origins: dict) -> str:
 
 def funnel(command, args=None) -> int:
     """Run a command and turn whatever happens into an exit code and at most one line on stderr."""
+    global _verbose
     args = list(sys.argv[1:] if args is None else args)
-    verbose = any(a in ("-v", "--verbose") for a in args)
+    _verbose = any(a in ("-v", "--verbose") for a in args)  # until the options are read
     try:
         stop.install()
+        if sys.stdout is None:
+            raise Usage("stdout is closed")
         if f"_{command.name.upper().replace('-', '_')}_COMPLETE" in os.environ:
             command.main(args, command.name)  # shell completion, click's own
         # Not click's main(): it turns a broken pipe into exit code 1.
@@ -227,7 +245,7 @@ def funnel(command, args=None) -> int:
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except BaseException as error:
-        if verbose and not isinstance(error, (BrokenPipeError, SystemExit, click.exceptions.Exit)):
+        if _verbose and not isinstance(error, (BrokenPipeError, SystemExit, click.exceptions.Exit)):
             import traceback
 
             traceback.print_exc()
@@ -264,6 +282,8 @@ def _known(error: BaseException) -> PtError:
         return Usage("a command is missing; see --help")
     if isinstance(error, click.ClickException):
         return Usage(error.format_message())
+    if type(error).__name__ == "SafetensorError" and (number := re.search(r"os error (\d+)", str(error))):
+        error = OSError(int(number[1]), os.strerror(int(number[1])))
     if isinstance(error, OSError) and errno.errorcode.get(error.errno) in OUT_OF_STORAGE:
         return errors.Exhausted(f"{error.strerror}", error.filename or "output")
     if isinstance(error, OSError) and errno.errorcode.get(error.errno) in WRONG_NAME and error.filename is not None:
@@ -275,7 +295,7 @@ def _known(error: BaseException) -> PtError:
 
 def _say(name: str, text: str) -> None:
     try:
-        print(f"{name}: {text}", file=sys.stderr, flush=True)
+        print(f"{name}: {errors.redacted(text)}", file=sys.stderr, flush=True)
     except (OSError, ValueError, AttributeError):
         pass  # stderr is closed: the exit code still speaks
 

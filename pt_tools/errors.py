@@ -1,5 +1,18 @@
 """One class per exit code; the docstring is the line that the man pages print for that code."""
 
+import re
+
+
+SECRET = re.compile(
+    r"hf_[A-Za-z0-9]{8,}|sk-[A-Za-z0-9_-]{8,}|gh[pousr]_[A-Za-z0-9]{8,}|github_pat_\w{8,}|glpat-[\w-]{8,}|xox[abprs]-[\w-]{8,}"
+    r"|AKIA[A-Z0-9]{12,}|AIza[\w-]{20,}|(?<=Bearer )\S{8,}|(?<=://)[^/\s]+(?=@)"
+    r"|(?i:(?<=token=)|(?<=key=)|(?<=secret=)|(?<=password=))[^&\s]{6,}")
+
+
+def redacted(text: str) -> str:
+    """The text without what looks like a secret."""
+    return SECRET.sub("[redacted]", text)
+
 
 def printable(text: str) -> str:
     """One line without control characters: names and words of the data must not steer a terminal."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import islice
 
-from pt_tools import models, outdir, record as rec, rewards, rollout, scoring, tokens
+from pt_tools import models, noise, outdir, record as rec, rewards, rollout, scoring, tokens
 
 CHUNK = 256  # pairs scored at once
 
@@ -22,10 +22,10 @@ def sampled(cfg, job):
     sampling = rollout.Sampling(cfg.temperature, cfg.top_p, cfg.top_k, cfg.max_new_tokens, cfg.seed)
     origin = {"model": outdir.identity(cfg.model), "sampling": vars(sampling)}
     hashes = {"tokenizer": models.tokenizer_hash(tok), "template": models.template_hash(tok)}
-    rows, prompts = [], []
+    rows, prompts, names = [], [], noise.Names()
     for record in job.records:
         try:
-            prompts.append(_prompt(record, tok, engine.context))
+            prompts.append(_prompt(record, tok, engine.context, names))
         except ValueError as reason:
             job.records.reject(str(reason), record)
             continue
@@ -38,14 +38,15 @@ def sampled(cfg, job):
         yield record, where
 
 
-def _prompt(record, tok, context):
+def _prompt(record, tok, context, names):
     """The rollout.Prompt of a record. ValueError if it cannot be graded, or its prompt does not fit."""
+    rec.check(record)
     rewards.check(record)
     rec.ensure_id(record)
     ids = tokens.encode_prompt(tok, rec.prompt_of(record), record.get("tools"))
     if not 0 < len(ids) < context:
         raise ValueError(f"the prompt has {len(ids)} tokens, the model's context is {context}")
-    return rollout.Prompt(str(record["id"]), ids)
+    return rollout.Prompt(names.of(record["id"]), ids)
 
 
 def scored_pairs(cfg, job):

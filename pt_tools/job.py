@@ -2,17 +2,15 @@
 
 import dataclasses
 import os
-import re
+import stat
 import sys
 import time
 
 from pt_tools import __version__, options, outdir, stop, stream
-from pt_tools.errors import PtError, Usage, printable
+from pt_tools.errors import PtError, Usage, printable, redacted
 
 ENGINE = ("torch", "transformers", "trl", "accelerate")
 GRADERS = ("math-verify", "latex2sympy2_extended", "sympy", "jsonschema", "reasoning-gym")  # what verdicts hang on
-SECRET = re.compile(r"hf_[A-Za-z0-9]{8,}|sk-[A-Za-z0-9_-]{8,}|gh[pousr]_[A-Za-z0-9]{8,}|(?<=://)[^/@\s]+:[^/@\s]+(?=@)"
-                    r"|(?i:(?<=token=)|(?<=key=)|(?<=secret=)|(?<=password=))[^&\s]+")
 
 
 class Job:
@@ -44,7 +42,7 @@ class Job:
 
     def _print(self, text: str) -> None:
         try:
-            print(text, file=sys.stderr, flush=True)
+            print(redacted(text), file=sys.stderr, flush=True)
         except (OSError, ValueError, AttributeError):
             pass
 
@@ -101,17 +99,18 @@ def _run_model(command, job) -> int:
     if getattr(cfg, "dry_run", False):
         command.function(cfg, job)
         return 0
-    out = outdir.Out(cfg.out, None, directory=True, work=cfg.work, resume=cfg.resume, say=job.say)
-    spool = _spool(job, out)
+    out = outdir.Out(cfg.out, None, directory=True, work=cfg.work, resume=cfg.resume, say=job.say,
+                     keep=getattr(cfg, "keep_checkpoints", False))
+    _refuse_overlap(cfg, out.path)
     try:
+        _spool(job, out)
         out.set_key(key_of(command, job))
         if out.begin():
             job.say(f"{cfg.out} is complete and up to date; nothing to do")
         else:
             _train(command, job, out)
     finally:
-        if spool:
-            spool.unlink(missing_ok=True)
+        out.drop_spools()
         out.leave()
     print(cfg.out, flush=True)
     return 0
@@ -125,13 +124,13 @@ def _train(command, job, out) -> None:
         out.commit(**job.manifest())
         done = True
     finally:
-        out.close(done=done, keep=getattr(job.cfg, "keep_checkpoints", False), seconds=job.seconds())
+        out.close(done=done, seconds=job.seconds())
 
 
 def _run_file(command, job) -> int:
     """A command that writes records to a file: keyed and resumable like a model, unless it reads a pipe."""
     cfg = job.cfg
-    piped = "-" in job.records.files
+    piped = any(map(is_pipe, job.records.files))
     out = outdir.Out(cfg.out, None if piped else key_of(command, job), directory=False, say=job.say)
     if out.begin():
         job.say(f"{cfg.out} is complete and up to date; nothing to do")
@@ -151,28 +150,45 @@ def _run_file(command, job) -> int:
 
 
 def _stdout():
-    if sys.stdout is None:
-        raise Usage("stdout is closed")
     return sys.stdout.buffer
 
 
-def _spool(job, out):
-    """Keep stdin in a file of OUT.run/ first, so that a model command knows what it reads before it begins."""
-    if "-" not in job.records.files or not hasattr(job.cfg, "files"):
-        return None
-    if sys.stdin is None:
-        raise Usage("stdin is closed")
-    spool = out.spool_path()
-    with open(spool, "wb") as file:
-        while True:
-            with stop.waiting():
-                block = sys.stdin.buffer.read1(2**20)
-            if not block:
-                break
-            file.write(block)
-    job.records.files = tuple(str(spool) if f == "-" else f for f in job.records.files)
-    job.records.rename(str(spool), "stdin")
-    return spool
+def is_pipe(path: str) -> bool:
+    """Whether an input can be read only once: stdin, a named pipe, what a shell puts for <(…)."""
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return path == "-"
+    return path == "-" or not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
+def _spool(job, out) -> None:
+    """Keep what comes from pipes in files of OUT.run/ first, so that a model command knows what it reads before it begins."""
+    files = list(job.records.files) if hasattr(job.cfg, "files") else []
+    for number, path in enumerate(files):
+        if not is_pipe(path):
+            continue
+        files[number] = str(out.spool_path(number))
+        with stream.open_input(path) as source, open(files[number], "wb") as file:
+            while True:
+                with stop.waiting():
+                    block = source.read1(2**20)
+                if not block:
+                    break
+                file.write(block)
+        job.records.rename(files[number], job.records.name_of(path))
+    job.records.files = tuple(files) or job.records.files
+
+
+def _refuse_overlap(cfg, out) -> None:
+    """An output is no input, nor inside one, nor around one: replacing it would lose what it is made of."""
+    out = os.path.realpath(out)
+    for name, field in options.fields(cfg).items():
+        value = getattr(cfg, name) if field.metadata["input"] else None
+        for path in value if isinstance(value, tuple) else (value,):
+            real = os.path.realpath(path) if path and os.path.exists(path) else None
+            if real and os.path.commonpath([real, out]) in (real, out):
+                raise Usage(f"--out {cfg.out} and the input {path} are one, or one is inside the other")
 
 
 def key_of(command, job) -> dict:
@@ -189,7 +205,7 @@ def key_of(command, job) -> dict:
         if field.metadata["result"] and name not in inputs:
             values[name] = list(value) if isinstance(value, tuple) else value
     if "threads" in values:
-        values["threads"] = threads(job.cfg) if job.cfg.computes() else None
+        values |= computed_on(job.cfg) if job.cfg.computes() else {"threads": None}
     packages = versions(ENGINE + GRADERS if isinstance(job.cfg, options.Verifying) else ENGINE)
     return {"command": job.name, "options": values, "inputs": inputs, "versions": {"pt-tools": __version__, **packages}}
 
@@ -214,6 +230,20 @@ def _identities(value, how):
 def threads(cfg) -> int:
     """The number of CPU threads that a run uses."""
     return cfg.threads or len(os.sched_getaffinity(0))
+
+
+def computed_on(cfg) -> dict:
+    """Device, number format and threads as they will be, told without torch: a result of a GPU is not one of a CPU, whose
+    bits hang on the number of threads."""
+    device = cfg.device if cfg.device != "auto" else "cuda" if _has_gpu() else "cpu"
+    dtype = "float32" if (cfg.dtype, device) == ("auto", "cpu") else cfg.dtype
+    return {"device": device, "dtype": dtype, "threads": threads(cfg) if device == "cpu" else None}
+
+
+def _has_gpu() -> bool:
+    build = versions(("torch",)).get("torch", "+cpu")
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
+    return not build.endswith("+cpu") and not hidden and any(map(os.path.exists, ("/dev/nvidia0", "/dev/nvidiactl", "/dev/kfd")))
 
 
 def versions(packages=ENGINE) -> dict:
@@ -242,4 +272,4 @@ def shown(value):
         return value
     flag, equals, path = value.rpartition("=") if value.startswith("--") else ("", "", value)
     path = os.path.relpath(path) if os.path.isabs(path) else path
-    return SECRET.sub("[redacted]", flag + equals + path)
+    return redacted(flag + equals + path)

@@ -10,9 +10,11 @@ import os
 import shutil
 import socket
 import subprocess
+import time
 from pathlib import Path
 
 from pt_tools.errors import Locked
+from pt_tools.files import read_json
 
 TRIES = 100
 
@@ -35,7 +37,8 @@ class Lock:
             owner = self._owner()
             if owner is not None:
                 raise Locked(self._message(owner))
-        raise Locked(f"cannot take {self.path}")
+            time.sleep(0.01)
+        raise Locked(f"{self.path} does not say whose it is; if no other command is at work: rm {self.path}")
 
     def release(self) -> None:
         if self.held:
@@ -45,14 +48,19 @@ class Lock:
     def _create(self) -> bool:
         # Linked into place whole: a reader never sees a lock without its owner.
         aside = self.path.with_name(f"lock.{os.getpid()}.{socket.gethostname()}.tmp")
-        aside.write_text(json.dumps(_me()))
+        _write(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666))
         try:
             os.link(aside, self.path)
-            return True
         except FileExistsError:
             return False
+        except OSError:  # a file system without hard links: a reader may see the lock before its owner
+            try:
+                _write(os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+            except FileExistsError:
+                return False
         finally:
             aside.unlink(missing_ok=True)
+        return True
 
     def _steal(self) -> bool:
         """Replace a stale lock; stealers take turns by flock, and taking a free lock needs none."""
@@ -68,10 +76,7 @@ class Lock:
             return self._create()
 
     def _owner(self) -> dict | None:
-        try:
-            return json.loads(self.path.read_text())
-        except (OSError, ValueError):
-            return None
+        return read_json(self.path)
 
     def _message(self, owner) -> str:
         who = f"process {owner.get('pid')} on {owner.get('host')}"
@@ -79,6 +84,13 @@ class Lock:
             who += f" (Slurm job {owner['job']})"
         advice = "" if owner.get("host") == socket.gethostname() else f"; if it is dead: rm {self.path}"
         return f"{who} is writing {self.path.parent}{advice}"
+
+
+def _write(fd) -> None:
+    with open(fd, "w") as file:
+        json.dump(_me(), file)
+        file.flush()
+        os.fsync(fd)
 
 
 def _me() -> dict:

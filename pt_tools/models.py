@@ -1,6 +1,7 @@
 """Load and save models: safetensors only, no remote code, no missing tensors."""
 
 import hashlib
+import json
 import os
 from pathlib import Path
 
@@ -11,6 +12,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # One process uses one GPU; transformers would split a batch over all that it sees.
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
 
+import numpy as np
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from transformers.utils import logging as transformers_logging
@@ -50,9 +52,39 @@ def _check_directory(path):
         return
     if not (path / "config.json").is_file():
         raise BadModel("not a model directory: no config.json", where=str(path))
+    _check_config(path / "config.json")
+    for index in path.glob("*.safetensors.index.json"):
+        _check_index(index)
     if (path / "MANIFEST.json").is_file():
         from pt_tools import outdir
         outdir.verify(path)
+
+
+def _json(path):
+    try:
+        return json.loads(path.read_bytes())
+    except (ValueError, RecursionError):
+        raise BadModel("not JSON", where=str(path)) from None
+
+
+def _check_config(path):
+    """BadModel for a configuration that names code of the hub: kernels for its attention."""
+    values = [_json(path)]
+    while values:
+        value = values.pop()
+        for name, inner in value.items() if isinstance(value, dict) else ():
+            values.append(inner)
+            if "attn_implementation" in name and isinstance(inner, str) and not inner.replace("_", "").isalnum():
+                raise BadModel(f"{name} names code to load: {inner}", where=str(path))
+
+
+def _check_index(path):
+    """BadModel for weights that an index has in another kind of file, or outside its directory."""
+    index = _json(path)
+    names = index.get("weight_map") if isinstance(index, dict) else None
+    for name in names.values() if isinstance(names, dict) else [None]:
+        if not isinstance(name, str) or not name.endswith(".safetensors") or os.path.basename(name) != name:
+            raise BadModel(f"weight_map names {name!r}, which is no safetensors file beside it", where=str(path))
 
 
 def _read(what, path, load):
@@ -80,7 +112,21 @@ def load_tokenizer(path, chat_template=None):
             tokenizer.chat_template = Path(chat_template).read_text()
         except (OSError, UnicodeDecodeError) as error:
             raise Usage(f"cannot read the chat template: {error}", chat_template) from None
+    _check_template(tokenizer, chat_template or path)
     return tokenizer
+
+
+def _check_template(tokenizer, where):
+    """BadModel for a template that no row could use, so that no row is blamed for it."""
+    import jinja2
+
+    try:
+        if tokenizer.chat_template:
+            tokenizer.apply_chat_template([{"role": "user", "content": "x"}], tokenize=False)
+    except jinja2.TemplateSyntaxError as error:
+        raise BadModel(f"chat template, line {error.lineno}: {error.message}", where=str(where)) from None
+    except Exception:
+        pass  # what it refuses in this conversation it may take in another
 
 
 def load_model(path, device="cpu", dtype=torch.float32, auto_class=AutoModelForCausalLM):
@@ -114,6 +160,9 @@ def _make_saveable(model):
     config = getattr(model, "generation_config", None)
     if config is None:
         return
+    stops = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
+    if any(stop is not None and (type(stop) is not int or stop < 0) for stop in stops):
+        raise BadModel(f"eos_token_id of the generation settings is no token id: {config.eos_token_id!r}")
     try:
         config.validate(strict=True)
     except ValueError:
@@ -128,7 +177,7 @@ def _make_saveable(model):
 def check_ids(model, ids, where=None):
     """BadModel for a token id (of arrays or lists of them) that the model has no embedding for."""
     rows = model.get_input_embeddings().num_embeddings
-    wrong = next((int(i) for part in ids if len(part) for i in (max(part), min(part)) if not 0 <= i < rows), None)
+    wrong = next((int(i) for part in ids if len(part) for i in (np.max(part), np.min(part)) if not 0 <= i < rows), None)
     if wrong is not None:
         raise BadModel(f"token id {wrong} has no embedding, the model has {rows}: the tokenizer is another model's", where)
 

@@ -1,8 +1,20 @@
 """Counter-based random numbers: a sampled token depends on the names of its prompt and sample, not on its batch."""
 
 import hashlib
+from collections import Counter
 
 import numpy as np
+
+
+class Names:
+    """Names of prompts in the noise: a record's id, and which of those with this id it is, so that no two are the same."""
+
+    def __init__(self):
+        self._seen = Counter()
+
+    def of(self, id: str) -> str:
+        self._seen[id] += 1
+        return id if self._seen[id] == 1 else f"{id}\0{self._seen[id]}"
 
 
 def key_of(seed, prompt, sample):

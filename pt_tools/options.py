@@ -31,7 +31,7 @@ def opt(default, help, *, short=None, choices=None, result=True, metavar=None, m
 
 @bundle
 class Common:
-    verbose: bool = opt(False, "Print tracebacks and more progress.", short="-v", result=False)
+    verbose: bool = opt(False, "Print the traceback of an error.", short="-v", result=False)
     quiet: bool = opt(False, "Print nothing but errors on stderr.", short="-q", result=False)
     json: bool = opt(False, "Print the summary as one JSON object.", result=False)
 
@@ -84,7 +84,7 @@ class Tokens(Template):
 
 @dataclasses.dataclass(frozen=True)  # also used on its own
 class Device:
-    threads: int = opt(0, "CPU threads; 0 is all cores. Bit-equal results need the same number.", least=0)
+    threads: int = opt(0, "CPU threads; 0 is all cores. Bit-equal results need the same number.", least=0, most=4096)
     device: str = opt("auto", "Where to compute.", choices=("auto", "cpu", "cuda"))
     dtype: str = opt("auto", "Number format of the computation; auto is bfloat16 on GPUs that have it.",
                      choices=("auto", "float32", "bfloat16"))
@@ -96,7 +96,7 @@ class Device:
 
 @bundle
 class Run(Device):
-    seed: int = opt(0, "Seed of everything random.", least=0)
+    seed: int = opt(0, "Seed of everything random.", least=0, most=2**32 - 1)
     resume: str = opt("auto", "Whether to go on from an earlier run's checkpoint.", choices=("auto", "must", "never"),
                       result=False)
     work: str | None = opt(None, "Put checkpoints and other scratch below this directory.", metavar="DIR", result=False)
@@ -108,10 +108,10 @@ class Run(Device):
 @bundle
 class Optim:
     lr: float = opt(2e-5, "Peak learning rate.", least=0)
-    batch_size: int = opt(32, "Rows per optimizer step, over all devices.", least=1)
+    batch_size: int = opt(32, "Rows per optimizer step, over all devices.", least=1, most=2**31 - 1)
     micro_batch_size: int = opt(0, "Rows per forward pass; 0 is as many as fit.", least=0)
-    epochs: float = opt(1.0, "Passes over the data.", above=0)
-    max_steps: int = opt(0, "Optimizer steps; overrides --epochs.", least=0)
+    epochs: float = opt(1.0, "Passes over the data.", above=0, most=10**6)
+    max_steps: int = opt(0, "Optimizer steps; overrides --epochs.", least=0, most=2**31 - 1)
     warmup: float = opt(0.0, "Warm-up: below 1 a share of the steps, else steps.", least=0)
     schedule: str = opt("linear", "Learning rate after the warm-up.", choices=("linear", "cosine", "constant"))
     min_lr_ratio: float = opt(0.0, "Final learning rate as a share of the peak.", least=0, most=1)
@@ -120,6 +120,16 @@ class Optim:
     adam_beta2: float = opt(0.999, "AdamW beta2.", least=0, below=1)
     adam_eps: float = opt(1e-8, "AdamW epsilon.", least=0)
     grad_clip: float = opt(1.0, "Clip the gradient to this norm; 0 turns clipping off.", least=0)
+
+
+def check_optim(config) -> None:
+    if config.schedule == "constant":
+        refuse_unused(config, ("min_lr_ratio",), "is of no use with --schedule constant")
+
+
+def check_sampling(config) -> None:
+    if config.temperature == 0:
+        refuse_unused(config, ("top_p", "top_k"), "is of no use with --temperature 0")
 
 
 def pair(text: str) -> tuple[str, str]:

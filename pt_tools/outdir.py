@@ -28,9 +28,11 @@ class Out:
     a file the path to write) and calls `commit`. `close` gives up the lock and leaves what a next start can use.
     """
 
-    def __init__(self, path, key: dict | None, *, directory=True, work=None, resume="auto", say=print):
+    def __init__(self, path, key: dict | None, *, directory=True, work=None, resume="auto", keep=False, say=print):
         self.path = Path(os.path.abspath(path))
-        self.directory, self.resume, self.say = directory, resume, say
+        if not self.path.name:
+            raise Usage(f"--out {path} cannot be made")
+        self.directory, self.resume, self.keep, self.say = directory, resume, keep, say
         self.home = self.path.with_name(self.path.name + ".run")
         self.run = Path(work, flat(self.home)) if work else self.home
         self.set_key(key)
@@ -44,13 +46,18 @@ class Out:
         self.key = key
         self.digest = digest_of(key) if key else None
 
-    def spool_path(self) -> Path:
-        """Where this process may keep its stdin."""
+    def spool_path(self, number: int) -> Path:
+        """Where this process may keep what it reads from a pipe."""
         self.home.mkdir(parents=True, exist_ok=True)
         for left in self.home.glob("spool.*"):
-            if not is_alive(int(left.suffix[1:])):
+            pid = left.name.split(".")[1]
+            if not (pid.isdecimal() and is_alive(int(pid))):
                 left.unlink(missing_ok=True)  # its process was killed
-        return self.home / f"spool.{os.getpid()}"
+        return self.home / f"spool.{os.getpid()}.{number}"
+
+    def drop_spools(self) -> None:
+        for spool in self.home.glob(f"spool.{os.getpid()}.*"):
+            spool.unlink(missing_ok=True)
 
     def begin(self) -> bool:
         self._refuse_foreign()
@@ -71,11 +78,15 @@ class Out:
     def _note_start(self):
         """Count this start, so that a manifest can tell the time of all of them."""
         found = read_json(self.run / "history.json") or {}
-        self.history = {"seconds": found.get("seconds", 0.0), "starts": found.get("starts", 0) + 1}
+        seconds, starts = found.get("seconds"), found.get("starts")
+        self.history = {"seconds": seconds if isinstance(seconds, float) else 0.0,
+                        "starts": (starts if isinstance(starts, int) else 0) + 1}
         write_atomic(self.run / "history.json", to_json(self.history))
 
     def _refuse_foreign(self):
         if not self.path.exists():
+            if self.path.is_symlink():
+                raise Usage(f"{self.path} is a symbolic link to nothing")
             return
         if self.directory != self.path.is_dir():
             kind = "a file" if self.directory else "a directory"
@@ -109,20 +120,23 @@ class Out:
     def _take_up_or_clear(self):
         self.run.mkdir(parents=True, exist_ok=True)
         found = read_json(self.run / "key.json")
-        if found is not None and (found != self.key or self.resume == "never"):
+        if found is not None and (found != self.key or self.resume == "never"):  # {} was a pipe's: never the same
             self._set_aside(found)
         elif found is None:
             if self.resume == "must":
                 raise Usage(f"--resume must: there is nothing to resume in {self.run}")
+            foreign = [child for child in self._children() if child.suffix not in (".rm", ".tmp")]
+            if foreign:
+                raise Usage(f"{self.run} is this command's scratch directory, and holds {foreign[0].name}, which is not of it; "
+                            "move it away")
             self._clear()
-        if self.key is not None:
-            write_atomic(self.run / "key.json", to_json(self.key))
+        write_atomic(self.run / "key.json", to_json(self.key or {}))
         if self.directory:
             remove(self.stage)
             self.stage.mkdir()
 
     def _set_aside(self, found):
-        if found != self.key:
+        if found and found != self.key:
             changed = "; ".join(differences(found, self.key or {}))
             if self.resume == "must":
                 raise Usage(f"--resume must: {self.run} was made by another run: {changed}")
@@ -139,7 +153,9 @@ class Out:
             os.rename(child, old / child.name)
 
     def _children(self):
-        return [child for child in self.run.iterdir() if not child.name.startswith(("lock", "spool"))]
+        """What lies in OUT.run/; key.json, which says that the rest is ours, last."""
+        children = [child for child in self.run.iterdir() if not child.name.startswith(("lock", "spool"))]
+        return sorted(children, key=lambda child: child.name == "key.json")
 
     def _clear(self):
         for child in self._children():
@@ -160,7 +176,7 @@ class Out:
         sync(self.stage)
         manifest["files"] = {self.path.name: file_digest(self.stage)}
         apply_umask(self.stage)
-        # The old manifest goes first: a file without one is foreign and whole, a file with a wrong one is refused.
+        # The old manifest goes first: a file without one is foreign and whole.
         remove(manifest_path(self.path))
         self._replace(self.stage)
         write_atomic(manifest_path(self.path), to_json(manifest))
@@ -176,19 +192,21 @@ class Out:
             os.rename(stage, self.path)
         sync(self.path.parent)
 
-    def close(self, done=False, keep=False, seconds=0.0) -> None:
+    def close(self, done=False, seconds=0.0) -> None:
         """Give up the lock. Scratch goes too after success (unless `keep`), or if there is nothing to go on from.
 
         `seconds` that an unfinished start took are kept for the manifest of the last one.
         """
-        if self.run.exists() and not done and self.resuming():
-            write_atomic(self.run / "history.json", to_json({**self.history, "seconds": self.history["seconds"] + seconds}))
-        elif self.run.exists() and not keep:
-            self._clear()
-            if self.run != self.home:
-                remove(self.run)
-        self.lock.release()
-        self.leave()
+        try:
+            if self.run.exists() and not done and self.resuming():
+                write_atomic(self.run / "history.json", to_json({**self.history, "seconds": self.history["seconds"] + seconds}))
+            elif self.run.exists() and not (done and self.keep) and (self.run / "key.json").exists():
+                self._clear()
+                if self.run != self.home:
+                    remove(self.run)
+        finally:
+            self.lock.release()
+            self.leave()
 
     def leave(self) -> None:
         """Remove OUT.run/ if nothing is left in it."""

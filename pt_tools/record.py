@@ -39,6 +39,7 @@ _TOKENS = re.compile(_ANGLE), re.compile(_SQUARE)
 
 _SCALARS = {"id": str, "source": str, "domain": str, "safety": bool, "tokenizer": str, "template": str, "cluster": str,
             "weight": float, "margin": float, "reward": float}
+_IDS = ("prompt_ids", "chosen_ids", "rejected_ids")
 NEXT_ROLES = {"system": ("user",), "user": ("assistant",), "assistant": ("user", "tool"),
                "tool": ("assistant", "tool")}
 
@@ -171,6 +172,14 @@ def check(rec: dict) -> None:
         _check_verifier(rec)
     if "completions" in rec:
         _check_completions(rec)
+    for key in _IDS:
+        if rec.get(key) is not None:
+            _check_ids(rec[key], key)
+
+
+def _check_ids(ids, where):
+    if not (isinstance(ids, list) and all(type(id) is int and 0 <= id < 2**31 for id in ids)):
+        raise ValueError(f"{where} is not a list of token ids")
 
 
 def _check_scalar(rec, key):
@@ -340,8 +349,8 @@ def _check_completion(c, where):
     if c.get("finish") not in (None, *FINISHES):
         raise ValueError(f"{where}.finish is {c['finish']!r:.40}, not one of {', '.join(FINISHES)}")
     ids, logprobs = c.get("token_ids"), c.get("logprobs")
-    if ids is not None and not (isinstance(ids, list) and all(type(x) is int for x in ids)):
-        raise ValueError(f"{where}.token_ids is not a list of integers")
+    if ids is not None:
+        _check_ids(ids, f"{where}.token_ids")
     if not isinstance(logprobs, (list, type(None))):
         raise ValueError(f"{where}.logprobs is {_type(logprobs)}, not a list")
     if ids is not None and logprobs is not None and len(ids) != len(logprobs):

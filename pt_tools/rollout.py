@@ -300,6 +300,21 @@ def check_supported(model):
     local = "local" in (getattr(config, "attention_layers", None) or ())      # GPT-Neo's name for windows
     if types != {"full_attention"} or local or (sliding and sliding < context_length(model)):
         raise BadModel(f"{config.model_type}: only models with full attention in every layer can be sampled from")
+    _check_positions(model)
+
+
+@torch.no_grad()
+def _check_positions(model):
+    """BadModel unless the positions that the model takes by itself count from 0, and no token sees a later one."""
+    was_training = model.training
+    model.eval()
+    ids = torch.arange(6, device=model.device)[None] % model.get_input_embeddings().num_embeddings
+    positions = torch.arange(6, device=model.device)[None]
+    by_itself, given = (model(ids, use_cache=False, **more).logits[:, :-1].float() for more in ({}, {"position_ids": positions}))
+    first = model(ids[:, :-1], use_cache=False).logits.float()
+    model.train(was_training)
+    if max(float((by_itself - other).abs().max()) for other in (given, first)) > 0.01 * float(by_itself.abs().max()):
+        raise BadModel(f"{model.config.model_type}: only causal models whose positions count from 0 can be sampled from")
 
 
 def text_of(tokenizer, completion):

@@ -1,6 +1,7 @@
 """`--set NAME=VALUE`: which fields of a trainer's configuration can be reached, checked without importing it."""
 
 import json
+import math
 
 from pt_tools.errors import Usage
 from pt_tools.settable_fields import FIELDS, OWNED
@@ -29,6 +30,9 @@ def _value(fields, name, text):
         near = difflib.get_close_matches(name, fields, 1)
         raise Usage(f"--set {name}: no such field of the trainer" + (f"; did you mean {near[0]}?" if near else ""))
     try:
-        return _READ[fields[name]](text)
+        value = _READ[fields[name]](text)
     except (ValueError, KeyError):
-        raise Usage(f"--set {name}={text}: not a {fields[name]}") from None
+        value = math.nan
+    if isinstance(value, float) and not math.isfinite(value):
+        raise Usage(f"--set {name}={text}: not a {fields[name]}")
+    return value

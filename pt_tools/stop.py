@@ -57,9 +57,9 @@ def check() -> None:
 def waiting():
     """Inside, a signal raises `Stopped` at once: for blocking reads that no flag can end."""
     global _waiting
-    check()
-    _waiting = True
+    _waiting = True  # first: a signal from here on raises, one from before is seen by the check
     try:
+        check()
         yield
     finally:
         _waiting = False

@@ -286,11 +286,9 @@ def open_input(path: str):
             os.stat(path)
             return gzip.open(path, "rb")
         if path.endswith(".zst"):
-            import io
+            from pt_tools import unzstd
 
-            import zstandard
-
-            return io.BufferedReader(zstandard.open(path, "rb"))
+            return unzstd.open_file(path)
         return open(path, "rb", buffering=2**20)
     except FileNotFoundError:
         raise Usage(f"no such file: {path}") from None
@@ -310,7 +308,7 @@ def open_output(path: str, name: str | None = None):
     if name.endswith(".zst"):
         import zstandard
 
-        return zstandard.open(path, "wb")
+        return zstandard.open(path, "wb", cctx=zstandard.ZstdCompressor(write_checksum=True))
     return open(path, "wb")
 
 

@@ -37,6 +37,7 @@ def main(cfg, job):
     The reference's log-probs are computed once, before training. A batch counts pairs.
     """
     settable.parse("dpo", cfg.set)
+    options.check_optim(cfg)
     if cfg.gamma is not None and cfg.loss != "simpo":
         raise Usage(f"--gamma is of use only with --loss simpo, not {cfg.loss}")
     if cfg.reference is not None and cfg.loss == "simpo":

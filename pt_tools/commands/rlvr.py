@@ -17,7 +17,7 @@ EXAMPLES = [
 @dataclass(frozen=True)
 class Config(options.Verifying, options.Input, options.Model, options.Optim, options.Sampling, options.Run, options.Common):
     group_size: int = opt(8, "Completions per prompt.", least=1)
-    batch_size: int = opt(256, "Completions per optimizer step, over all devices.", least=1)
+    batch_size: int = opt(256, "Completions per optimizer step, over all devices.", least=1, most=2**31 - 1)
     micro_batch_size: int = opt(0, "Completions per forward pass of the update; 0 is as many as fit.", least=0)
     updates_per_rollout: int = opt(1, "Optimizer steps (minibatches) per rollout of that many times --batch-size.", least=1)
     sample_batch_size: int = opt(512, "Completions in flight while sampling.", least=1)
@@ -27,7 +27,7 @@ class Config(options.Verifying, options.Input, options.Model, options.Optim, opt
                                 "(GRPO, sequence); sum over completions times --max-new-tokens (Dr. GRPO, constant).",
                                 choices=("token", "sequence", "constant"))
     clip_low: float = opt(0.2, "The probability ratio counts down to 1 less this.", least=0)
-    clip_high: float = opt(0.2, "The probability ratio counts up to 1 plus this.", least=0)
+    clip_high: float = opt(0.2, "The probability ratio counts up to 1 plus this.", least=0, most=10**6)
     kl: float = opt(0.0, "Weight of the KL to the reference in the loss.", least=0)
     kl_estimator: str = opt("k3", "k3 as in GRPO, k2, or unbiased: k3 times the probability ratio (DeepSeek-V3.2).",
                             choices=("k2", "k3", "unbiased"))
@@ -45,6 +45,7 @@ def main(cfg, job):
     equal are left out of a step and of its normaliser. --epochs counts passes over the prompts.
     """
     settable.parse("onpolicy", cfg.set)
+    options.check_optim(cfg)
     _check(cfg)
     from pt_tools.trainers import rlvr
 
@@ -58,5 +59,5 @@ def _check(cfg):
         raise Usage("--group-size must be at least 2: an advantage is relative to the group")
     if cfg.batch_size % cfg.group_size:
         raise Usage(f"--batch-size {cfg.batch_size} is not a multiple of --group-size {cfg.group_size}")
-    if cfg.reference is not None and not cfg.kl:
-        raise Usage("--reference is of use only with --kl")
+    if not cfg.kl:
+        options.refuse_unused(cfg, ("reference", "kl_estimator"), "is of use only with --kl")

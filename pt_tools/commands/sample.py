@@ -19,7 +19,7 @@ CHUNK_BATCHES = 8  # a chunk is this many full batches: what a stop loses at mos
 class Config(options.Input, options.Output, options.Sampling, options.Template, options.Device, options.Common):
     model: str = opt(REQUIRED, "Model directory or hub id to sample from.", short="-m", metavar="MODEL", input=True)
     samples: int = opt(1, "Completions per prompt.", short="-n", least=1)
-    seed: int = opt(0, "Seed of the sampling; with it, id and number of the sample fix each completion.", least=0)
+    seed: int = opt(0, "Seed of the sampling; with it, id and number of the sample fix each completion.", least=0, most=2**32 - 1)
     append: bool = opt(False, "Add to completions that are there; otherwise they are an error.")
     batch_size: int = opt(256, "Completions in flight.", least=1)
 
@@ -32,6 +32,7 @@ def main(cfg, job):
     what is done is kept, and the same line goes on after a stop with the same result. A prompt that fills the model's
     context is a bad row. "truncated" counts records with a completion that reached --max-new-tokens or the context.
     """
+    options.check_sampling(cfg)
     sampler = _Sampler(cfg, job)
     usable, chunk_size = sampler.usable(), max(1, CHUNK_BATCHES * cfg.batch_size // cfg.samples)
     for number, chunk in enumerate(iter(lambda: list(islice(usable, chunk_size)), [])):
@@ -60,11 +61,11 @@ class _Sampler:
     """The model, and what of it goes into every record."""
 
     def __init__(self, cfg, job):
-        from pt_tools import models, outdir, rollout, tokens
+        from pt_tools import models, noise, outdir, rollout, tokens
 
         models.set_threads(cfg)
         device, dtype = models.device_and_dtype(cfg)
-        self.cfg, self.job = cfg, job
+        self.cfg, self.job, self.names = cfg, job, noise.Names()
         self.tok = models.load_tokenizer(cfg.model, cfg.chat_template)
         self.hashes = {"tokenizer": models.tokenizer_hash(self.tok), "template": models.template_hash(self.tok)}
         model = models.load_model(cfg.model, device, dtype)
@@ -75,16 +76,21 @@ class _Sampler:
         self.origin = {"model": outdir.identity(cfg.model), "sampling": {name: getattr(cfg, name) for name in names}}
 
     def usable(self):
-        """(record, prompt ids) of every record that can be sampled from; the others are bad rows."""
+        """(record, prompt ids, name in the noise) of every record that can be sampled from; the others are bad rows."""
+        from pt_tools import record as rec
+
         for record in self.job.records:
             try:
-                yield record, self._prompt_ids(record)
+                ids = self._prompt_ids(record)
             except ValueError as reason:
                 self.job.records.reject(str(reason), record)
+                continue
+            yield record, ids, self.names.of(record.get("id") or rec.content_hash(record))
 
     def _prompt_ids(self, record):
         from pt_tools import models, record as rec, tokens
 
+        rec.check(record)
         if record.get("completions") and not self.cfg.append:
             raise ValueError("it has completions already; --append adds to them")
         if rec.kind(record) == "text":
@@ -98,14 +104,11 @@ class _Sampler:
 
     def complete(self, chunk):
         """The records with `samples` completions added."""
-        from pt_tools import record as rec, rollout
+        from pt_tools import rollout
 
-        prompts = [
-            rollout.Prompt(str(record.get("id") or rec.content_hash(record)), ids, first=len(record.get("completions") or ()))
-            for record, ids in chunk
-        ]
+        prompts = [rollout.Prompt(name, ids, first=len(record.get("completions") or ())) for record, ids, name in chunk]
         groups = self.engine.sample(prompts, self.cfg.samples, self.sampling)
-        return [self._add(record, ids, group) for (record, ids), group in zip(chunk, groups)]
+        return [self._add(record, ids, group) for (record, ids, _), group in zip(chunk, groups)]
 
     def _add(self, record, ids, group):
         """Ids in a record are of one tokenizer: where a first model's are there, one of another tokenizer adds text only."""

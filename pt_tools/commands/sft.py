@@ -30,6 +30,7 @@ def main(cfg, job):
     rows, each with the stop token after it; it is averaged over the trained tokens of a batch.
     """
     settable.parse("sft", cfg.set)
+    options.check_optim(cfg)
     from pt_tools.trainers import sft
 
     sft.train(cfg, job)

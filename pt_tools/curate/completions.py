@@ -68,15 +68,9 @@ def pass_rate(rec: dict, limits) -> float | None:
 
 
 def ids_are_native(rec: dict, completion: dict) -> bool:
-    """Whether a completion's token ids are of the tokenizer that made the record's prompt_ids.
-
-    It says so itself (`tokenizer`), or it is of the model that came first, which made the prompt_ids.
-    """
-    if completion.get("token_ids") is None:
-        return False
-    if "tokenizer" in completion:
-        return completion["tokenizer"] == rec.get("tokenizer")
-    return completion.get("model") == rec["completions"][0].get("model")
+    """Whether a completion's token ids are of the tokenizer that made the record's prompt_ids: it says no other, and
+    pt-sample --append adds no ids of another."""
+    return completion.get("token_ids") is not None and completion.get("tokenizer", rec.get("tokenizer")) == rec.get("tokenizer")
 
 
 def without(rec: dict, keys=CONSUMED) -> dict:

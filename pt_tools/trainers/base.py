@@ -150,8 +150,10 @@ class Promises:
     def create_optimizer(self, *args, **kwargs):
         try:
             return super().create_optimizer(*args, **kwargs)
-        except ImportError as err:      # asked for by name, and not installed
-            raise Usage(f"--set optim: {' '.join(str(err).split())}") from err
+        except (ImportError, ValueError, TypeError) as err:      # asked for by name and not installed, or malformed
+            if not self.job.cfg.set:
+                raise
+            raise Usage(f"--set: {' '.join(str(err).split())}") from err
 
     def create_scheduler(self, num_training_steps, optimizer=None):
         cfg = self.job.cfg

@@ -40,7 +40,8 @@ def latest(directory, say=print):
 
 
 def _found(directory):
-    return sorted(Path(directory).glob("checkpoint-*"), key=lambda p: int(p.name.rpartition("-")[2]))
+    named = [(path.name.rpartition("-")[2], path) for path in Path(directory).glob("checkpoint-*")]
+    return [path for _, path in sorted((int(step), path) for step, path in named if step.isdecimal())]
 
 
 def _move_newer(directory, path):
@@ -107,8 +108,11 @@ def load_optimizer(optimizer, scheduler, checkpoint):
     """Put optimizer and scheduler back to the last bit; a missing tensor is BadModel."""
     record = read_state(checkpoint)
     tensors = safetensors.torch.load_file(str(Path(checkpoint) / "optimizer.safetensors"))
-    optimizer.load_state_dict(unflatten(tensors, record["optimizer"], str(checkpoint)))
-    scheduler.load_state_dict(record["scheduler"])
+    try:
+        optimizer.load_state_dict(unflatten(tensors, record["optimizer"], str(checkpoint)))
+        scheduler.load_state_dict(record["scheduler"])
+    except (ValueError, KeyError, TypeError) as err:
+        raise BadModel(f"the optimizer's state does not fit: {' '.join(str(err).split())}", where=str(checkpoint)) from err
 
 
 def flatten(state_dict):

@@ -3,19 +3,20 @@
 import torch
 from trl.trainer import utils as trl_utils
 
+from pt_tools import rollout
+
 # Where it has no Triton, TRL's fused head scores every position, prompts and padding included. The name decides only
 # that (the kernels ask for themselves); it has a canary test.
 trl_utils._use_triton = lambda device: True
 
-# Configurations whose logits are more than hidden states times the head, or whose loss has a further term.
-_SPECIAL = ("final_logit_softcapping", "logit_scale", "output_multiplier", "lm_head_multiplier", "logits_scaling",
-            "output_router_logits", "num_experts", "num_local_experts")
+# Configurations whose loss has a further term, which only the model itself computes.
+_FURTHER_TERM = ("output_router_logits", "num_experts", "num_local_experts")
 
 
 def plain(model):
     """Whether `token_logps` applies: on a CPU the fused head costs more than the small logits it saves."""
     config = model.config.get_text_config()
-    return model.device.type == "cpu" and not any(getattr(config, name, None) for name in _SPECIAL)
+    return model.device.type == "cpu" and not any(getattr(config, name, None) for name in _FURTHER_TERM)
 
 
 def prepare(model):
@@ -33,7 +34,7 @@ def token_logps(model, inputs, labels):
     if not plain(model):
         scored = model(**inputs, labels=labels, use_cache=False, fused_lm_head=True)
         return scored.log_probs[scored.label_mask], scored.label_mask
-    hidden = model.base_model(**inputs, use_cache=False).last_hidden_state[:, :-1]
     mask = labels[:, 1:] != -100
-    logits = model.get_output_embeddings()(hidden[mask])
+    places = torch.nn.functional.pad(mask, (0, 1)).flatten().nonzero().squeeze(1)
+    logits = rollout.logits_at(model, places, **inputs)
     return -torch.nn.functional.cross_entropy(logits.float(), labels[:, 1:][mask], reduction="none"), mask

@@ -5,6 +5,8 @@ import os
 import sys
 import time
 
+from pt_tools.errors import BadModel
+
 
 class Metrics:
     """Appends one line a call in one write; `offset` goes into checkpoints, `cut` returns to it at resume."""
@@ -16,6 +18,8 @@ class Metrics:
         """Open the file, cut back to `offset` bytes: lines after the checkpoint will be written again."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
+        if os.fstat(self._fd).st_size < offset:
+            raise BadModel("it is shorter than its checkpoint says; --resume never starts anew", str(self.path))
         os.ftruncate(self._fd, offset)
         self.offset = os.lseek(self._fd, offset, os.SEEK_SET)
         lines = self.path.read_bytes().splitlines()

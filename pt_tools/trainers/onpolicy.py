@@ -236,22 +236,25 @@ def arguments(cfg, job, order):
 
 def read_tasks(job, tokenizer, context, check):
     """The records as tasks, every one counted; `check(record)` raises ValueError for one that cannot be used."""
-    from pt_tools import record as rec, tokens
+    from pt_tools import noise, record as rec, tokens
 
+    names = noise.Names()
     hashes = {"tokenizer": models.tokenizer_hash(tokenizer), "template": models.template_hash(tokenizer)}
     tasks = []
     for record in job.records:
         try:
+            rec.check(record)
             check(record)
-            tasks.append(_task(record, tokenizer, hashes, context, rec, tokens))
+            ids = _prompt_ids(record, tokenizer, hashes, context, rec, tokens)
         except ValueError as reason:
             job.records.reject(str(reason), record)
             continue
+        tasks.append(Task(record, names.of(record.get("id") or rec.content_hash(record)), ids))
         job.rows.add("out")
     return tasks
 
 
-def _task(record, tokenizer, hashes, context, rec, tokens):
+def _prompt_ids(record, tokenizer, hashes, context, rec, tokens):
     if rec.kind(record) == "text":
         raise ValueError("it has no prompt")
     if record.get("prompt_ids"):
@@ -264,4 +267,4 @@ def _task(record, tokenizer, hashes, context, rec, tokens):
         ids = tokens.encode_prompt(tokenizer, rec.prompt_of(record), record.get("tools"))
     if not 0 < len(ids) < context:
         raise ValueError(f"the prompt has {len(ids)} tokens, the model's context is {context}")
-    return Task(record, str(record.get("id") or rec.content_hash(record)), ids)
+    return ids

@@ -35,6 +35,10 @@ class Order:
         start = step * self.batch_size
         return [self.row(p) for p in range(start, min(start + self.batch_size, self.total))]
 
+    def used(self):
+        """The rows that a run comes to, in order."""
+        return range(self.rows) if self.total >= self.rows else sorted(map(self.row, range(self.total)))
+
     def row(self, position):
         """The row at a position of the run."""
         return int(self._permutation(position // self.rows)[position % self.rows])

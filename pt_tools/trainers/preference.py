@@ -10,7 +10,7 @@ from pt_tools.trainers.order import Order, micro_batch_size
 import torch
 from trl import DPOConfig, DPOTrainer
 
-from pt_tools.record import as_turns, kind as kind_of, prompt_of
+from pt_tools.record import as_turns, kind as kind_of, prompt_of, untrained
 from pt_tools.trainers.sft import check_row, check_tokenizer, longest
 
 
@@ -75,11 +75,15 @@ def train(cfg, job):
     trainer.finish()
 
 
-def build(cfg, job, model, tokenizer, pairs):
-    """The trainer for tokenised pairs that carry their reference log-probs."""
+def order_of(cfg, model, pairs):
     lengths = lengths_of(pairs)
     micro = micro_batch_size(cfg, 2 * max(lengths), model.device.type == "cuda")
-    order = Order(len(pairs), cfg.batch_size, micro, cfg.seed, cfg.epochs, cfg.max_steps, lengths)
+    return Order(len(pairs), cfg.batch_size, micro, cfg.seed, cfg.epochs, cfg.max_steps, lengths)
+
+
+def build(cfg, job, model, tokenizer, pairs):
+    """The trainer for tokenised pairs that carry their reference log-probs."""
+    order = order_of(cfg, model, pairs)
     args = base.arguments(DPOConfig, "dpo", cfg, job, order, beta=beta_of(cfg), max_length=None,
                           precompute_ref_log_probs=True)
     trainer = Preference(model=model, args=args, processing_class=tokenizer, train_dataset=data.numbers(pairs),
@@ -101,15 +105,17 @@ def collate(pairs, pad_id):
 
 
 def with_reference(cfg, job, model, dtype, tokenizer, pairs):
-    """The pairs with log-probs under `--reference`, or under the model they start from."""
-    directory = job.out.run / "reference"
+    """The pairs with log-probs under `--reference`, or under the model they start from; of those that the run comes to."""
+    order, pairs = order_of(cfg, model, pairs), list(pairs)
+    used = order.used()
     if cfg.reference:
         model = reference.load(cfg.reference, tokenizer, model)
-    lengths = lengths_of(pairs)
-    micro = micro_batch_size(cfg, 2 * max(lengths), model.device.type == "cuda")
     collated = partial(collate, pad_id=models.pad_id(model, tokenizer))
-    logps = reference.logps(model, dtype, pairs, collated, directory, micro, lengths, job.say)
-    return [p._replace(reference=tuple(r)) for p, r in zip(pairs, logps.tolist())]
+    logps = reference.logps(model, dtype, [pairs[i] for i in used], collated, job.out.run / "reference",
+                            order.micro_batch_size, [order.lengths[i] for i in used], job.say)
+    for i, both in zip(used, logps.tolist(), strict=True):
+        pairs[i] = pairs[i]._replace(reference=tuple(both))
+    return pairs
 
 
 def read_pairs(job, tokenizer, max_length):
@@ -118,37 +124,42 @@ def read_pairs(job, tokenizer, max_length):
     hashes = models.tokenizer_hash(tokenizer), models.template_hash(tokenizer)
 
     def encoded(record):
-        pair, cut = make_pair(*encode(tokenizer, record, hashes, job.rows), max_length)
+        pair, cut = make_pair(encode(tokenizer, record, hashes, job.rows), max_length)
         return pair, cut, data.trained(pair.chosen) and data.trained(pair.rejected)
 
     return data.read(job, encoded, max_length, "pair", "completion token")
 
 
-def make_pair(chosen_prompt, chosen, rejected_prompt, rejected, max_length):
-    """(Pair cut to `max_length` tokens a side, whether anything was cut)."""
-    rows, cuts = zip(*(data.row(p + c, [tokens.IGNORE] * len(p) + c, max_length)
-                       for p, c in ((chosen_prompt, chosen), (rejected_prompt, rejected))))
+def make_pair(sides, max_length):
+    """(Pair cut to `max_length` tokens a side, whether anything was cut) of the (ids, labels) of both sides."""
+    rows, cuts = zip(*(data.row(ids, labels, max_length) for ids, labels in sides))
     return Pair(*rows), any(cuts)
 
 
 def encode(tokenizer, record, hashes, rows):
-    """(prompt ids, chosen ids, prompt ids, rejected ids). Ids of this tokenizer are taken, else the text is encoded.
+    """(ids, labels) of the prompt with chosen, and with rejected. Ids of this tokenizer are taken, else the text is encoded.
 
-    Two prompts, since their ends may be encoded differently before different completions.
+    Each with its own prompt, whose end may be encoded differently before different completions.
     """
     check_row(record)
     if kind_of(record) != "preference":
         raise ValueError(f"a {kind_of(record)} record is no pair: it has no chosen and rejected")
     if all(isinstance(record.get(k), list) for k in ("prompt_ids", "chosen_ids", "rejected_ids")):
         if (record.get("tokenizer"), record.get("template", hashes[1])) == hashes:
-            return record["prompt_ids"], record["chosen_ids"], record["prompt_ids"], record["rejected_ids"]
+            return [_labelled(record["prompt_ids"], record[k]) for k in ("chosen_ids", "rejected_ids")]
         rows.reasons["out: ids of another tokenizer or template, text encoded"] += 1
     prompt = prompt_of(record)
     sides = []
     for key in ("chosen", "rejected"):
         completion = record[key][len(prompt):] if "prompt" not in record else record[key]
-        if isinstance(prompt, str) and not isinstance(completion, str):
-            sides += tokens.encode_completion(tokenizer, as_turns(prompt, "user"), completion, record.get("tools"))
+        turns = prompt if isinstance(prompt, str) and isinstance(completion, str) else as_turns(prompt, "user")
+        if isinstance(completion, list) and (len(completion) > 1 or not completion[0].get("train", True)):
+            # Of several turns only the assistant's count, and of these not those without loss.
+            sides.append(tokens.encode_chat(tokenizer, untrained(turns) + completion, record.get("tools")))
         else:
-            sides += tokens.encode_completion(tokenizer, prompt, completion, record.get("tools"))
+            sides.append(_labelled(*tokens.encode_completion(tokenizer, turns, completion, record.get("tools"))))
     return sides
+
+
+def _labelled(prompt_ids, completion_ids):
+    return prompt_ids + completion_ids, [tokens.IGNORE] * len(prompt_ids) + completion_ids

@@ -1,5 +1,6 @@
 """Log-probs of completions under a reference model, computed once, block by block, so that a stop loses little."""
 
+import safetensors
 import safetensors.torch
 import torch
 
@@ -30,16 +31,26 @@ def logps(model, dtype, rows, collate, directory, micro_batch_size, lengths, say
     model.eval()
     head.prepare(model)
     for start in range(0, len(rows), BLOCK):
-        path = directory / f"{start:09d}.safetensors"
-        if not path.exists():
-            indices = range(start, min(start + BLOCK, len(rows)))
+        path, indices = directory / f"{start:09d}.safetensors", range(start, min(start + BLOCK, len(rows)))
+        block = _read(path, len(indices))
+        if block is None:
             with torch.autocast(model.device.type, dtype=dtype, enabled=dtype != torch.float32):
                 block = _block(model, rows, indices, collate, micro_batch_size, lengths)
             outdir.write_atomic(path, safetensors.torch.save({"logps": block}))
             say(f"reference log-probs: {indices[-1] + 1} of {len(rows)} pairs")
-        blocks.append(safetensors.torch.load_file(str(path))["logps"])
+        blocks.append(block)
     model.train(training)
     return torch.cat(blocks)
+
+
+def _read(path, size):
+    """A block of an earlier start; None where there is none, or it is damaged."""
+    try:
+        block = safetensors.torch.load_file(str(path)).get("logps")
+    except (OSError, safetensors.SafetensorError):
+        return None
+    whole = block is not None and block.shape == (size, 2) and block.dtype == torch.float32
+    return block if whole and bool(block.isfinite().all()) else None
 
 
 @torch.no_grad()

@@ -67,10 +67,10 @@ def bench_dpo(work):
 
     job = job_of("pt-dpo", Config, work, "dpo", model=str(work / "base"), lr=1e-5, **world.DPO)
     tokenizer, model = models.load_tokenizer(job.cfg.model), models.load_model(job.cfg.model)
-    used = preference.read_pairs(job, tokenizer, 1024)[: world.DPO["batch_size"] * world.DPO["max_steps"]]
+    read = preference.read_pairs(job, tokenizer, 1024)
 
     def run():
-        pairs = preference.with_reference(job.cfg, job, model, torch.float32, tokenizer, used)
+        pairs = preference.with_reference(job.cfg, job, model, torch.float32, tokenizer, read)
         preference.build(job.cfg, job, model, tokenizer, pairs).run()
 
     return timed(run, world.DPO["max_steps"])

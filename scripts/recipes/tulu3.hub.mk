@@ -11,6 +11,8 @@ PAIR_MIX ?= allenai/llama-3.1-tulu-3-$(SCALE)-preference-mixture
 RLVR_MIX ?= allenai/RLVR-GSM-MATH-IF-Mixed-Constraints
 
 HUB = $(RUNS)/$(SCALE)/tulu3/data
+DATA_FILES = $(foreach f,sft pairs rlvr gsm8k math500 ifeval heldout,$(HUB)/$(f).jsonl)
+$(DATA_FILES): $(RUNS)/$(SCALE)/tulu3/settings
 $(HUB)/sft.jsonl:
 	pt-curate convert --dataset $(SFT_MIX) --split train --on-error skip --rejects $@.rejects -o $@
 $(HUB)/pairs.jsonl:
@@ -24,4 +26,4 @@ $(HUB)/math500.jsonl:
 $(HUB)/ifeval.jsonl:
 	pt-curate convert --dataset google/IFEval --split train --source ifeval --domain constraints -o $@
 $(HUB)/heldout.jsonl: $(foreach exam,$(EXAMS),$(HUB)/$(exam).jsonl)
-	pt-curate mix $^ --seed $(SEED) -o $@
+	pt-curate mix $(filter %.jsonl,$^) --seed $(SEED) -o $@

@@ -15,7 +15,13 @@ D := $(R)/data
 C := $(R)/clean
 E := $(R)/eval
 BASE := $(or $(MODEL),$(R)/base)
-BASE_MANIFEST := $(if $(MODEL),$(wildcard $(MODEL)/MANIFEST.json),$(R)/base/MANIFEST.json)
+# A model that was not made here has no manifest: its files are watched.
+FOREIGN := $(if $(MODEL),$(wildcard $(MODEL)/*.safetensors $(MODEL)/*.json))
+BASE_MANIFEST := $(if $(MODEL),$(or $(wildcard $(MODEL)/MANIFEST.json),$(FOREIGN)),$(R)/base/MANIFEST.json)
+
+# What pt-tools writes is whole or not there: make must not remove it when it is interrupted.
+.PRECIOUS: $(foreach stage,base sft dpo rlvr,$(R)/$(stage)/MANIFEST.json $(foreach kind,samples scored rated,$(E)/$(stage).$(kind).jsonl)) \
+  $(R)/pool.sft.jsonl $(R)/pool.jsonl $(R)/rated.jsonl $(C)/pairs.jsonl $(C)/%.jsonl $(DATA_FILES)
 
 .PHONY: tulu3 tulu3-real FORCE
 tulu3: $(R)/table.json
@@ -25,7 +31,7 @@ tulu3-real:
 
 # A change of a setting rebuilds what it touches: every stage compares its own run key and is done at once if equal.
 SETTINGS = $(SEED) $(MODEL) $(DATA) $(DATA_FLAGS) $(BASE_FLAGS) $(SFT_FLAGS) $(POOL_FLAGS) $(DPO_FLAGS) $(RLVR_FLAGS) \
-  $(EVAL_FLAGS) $(EVAL_SAMPLES) $(BASE_EVAL_FLAGS) $(POOL_SFT) $(POOL_BASE) $(RATERS) $(PAIR_FLAGS) $(DECONTAMINATE_FLAGS)
+  $(SFT_MIX) $(PAIR_MIX) $(RLVR_MIX) $(EVAL_FLAGS) $(EVAL_SAMPLES) $(BASE_EVAL_FLAGS) $(POOL_SFT) $(POOL_BASE) $(RATERS) $(PAIR_FLAGS) $(DECONTAMINATE_FLAGS)
 $(R)/settings: FORCE | $(INSTALLED)
 	@mkdir -p $(R) $(E) $(C)
 	@echo '$(SETTINGS)' | cmp -s - $@ || echo '$(SETTINGS)' >$@

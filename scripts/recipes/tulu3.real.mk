@@ -15,6 +15,7 @@ RLVR_FLAGS ?= --max-steps 3 --batch-size 32 --group-size 4 --lr 1e-4 --max-new-t
 EVAL_FLAGS ?= --max-new-tokens 48
 
 REAL = $(RUNS)/real/tulu3/data
+DATA_FILES = $(foreach f,dolly demo corpus sft pairs gsm8k-train gsm8k-test ifeval ifeval-train ifeval-test rlvr heldout,$(REAL)/$(f).jsonl)
 # Rows that a small context cannot hold are counted, not fatal.
 $(REAL)/dolly.jsonl: $(DATA)/dolly/dolly_3k.json $(RUNS)/real/tulu3/settings
 	pt-curate convert $< --source dolly --domain chat -o $@

@@ -19,7 +19,7 @@ EVAL_FLAGS ?= $(NEW)
 TINY = $(RUNS)/tiny/tulu3
 WORLD = $(foreach f,corpus.jsonl sft.jsonl prompts.jsonl rlvr.jsonl dev.jsonl heldout.jsonl blank/config.json,$(TINY)/data/$(f))
 $(WORLD) &: scripts/tiny/world.py scripts/tiny/tasks.py scripts/tiny/blueprint.py $(TINY)/settings
-	python scripts/tiny/world.py --seed $(SEED) -o $(TINY)/data
+	python scripts/tiny/world.py --seed $(SEED) $(DATA_FLAGS) -o $(TINY)/data
 
 # The later stages only sharpen what a base model knows already.
 LEARNED := $(TINY)/learned

@@ -295,7 +295,11 @@ def test_the_spool_of_a_killed_process_is_removed(tmp_path):
     (tmp_path / "o.run").mkdir()
     (tmp_path / "o.run" / "spool.999999999").write_text("left")
     out = Out(tmp_path / "o", KEY)
-    assert out.spool_path().name == f"spool.{os.getpid()}" and os.listdir(tmp_path / "o.run") == []
+    spool = out.spool_path(0)
+    assert spool.name == f"spool.{os.getpid()}.0" and os.listdir(tmp_path / "o.run") == []
+    spool.write_text("mine")
+    out.drop_spools()
+    assert os.listdir(tmp_path / "o.run") == []
 
 
 def test_a_zombie_holds_no_lock(tmp_path):

@@ -122,12 +122,13 @@ def test_pairs_are_a_matter_of_seed_and_id_alone():
 
 def test_ids_of_another_tokenizer_are_left_out():
     pool = scored(1.0, 0.0)
-    pool["completions"][1]["model"] = "other"
-    assert "chosen_ids" not in pair(pool) and "prompt_ids" not in pair(pool)
-    pool["completions"][0]["tokenizer"] = pool["completions"][1]["tokenizer"] = "T"
+    pool["completions"][1]["model"] = "other"  # of the same tokenizer, or its ids would not be there
     assert pair(pool)["rejected_ids"] == [1, 9]
     pool["completions"][1]["tokenizer"] = "U"
-    assert "tokenizer" not in pair(pool)
+    made = pair(pool)
+    assert not {"chosen_ids", "rejected_ids", "prompt_ids", "tokenizer"} & made.keys()
+    pool["tokenizer"] = "U"
+    assert pair(pool)["rejected_ids"] == [1, 9]
     server = scored(1.0, 0.0)
     del server["completions"][0]["token_ids"]
     assert "chosen_ids" not in pair(server)

@@ -144,9 +144,10 @@ def test_forms_of_pairs_give_the_same_ids(tmp_path, start):
     with toys.job(toys.config(Config, model=start), tmp_path / "out") as job:
         ids = [preference.encode(tok, form, hashes, job.rows) for form in forms]
         assert all(i == ids[0] for i in ids[1:])
-        assert tok.decode(ids[0][0] + ids[0][1]) == "<|user|>Hi<|assistant|>Yes<|end|>"
+        assert [tok.decode(side) for side, _ in ids[0]] == [f"<|user|>Hi<|assistant|>{word}<|end|>" for word in ("Yes", "No")]
+        assert [tok.decode([i for i in labels if i >= 0]) for _, labels in ids[0]] == ["Yes<|end|>", "No<|end|>"]
         text = preference.encode(tok, {"prompt": "2+2=", "chosen": "4", "rejected": "5"}, hashes, job.rows)
-        assert tok.decode(text[0] + text[1]) == "2+2=4<|end|>"
+        assert tok.decode(text[0][0]) == "2+2=4<|end|>"
 
 
 def test_ids_of_this_tokenizer_are_taken_and_others_are_counted(tmp_path, start):
@@ -155,12 +156,28 @@ def test_ids_of_this_tokenizer_are_taken_and_others_are_counted(tmp_path, start)
     record = {"prompt": [{"role": "user", "content": "Hi"}], "chosen": "Yes", "rejected": "No", "prompt_ids": [5, 6],
               "chosen_ids": [7], "rejected_ids": [8], "tokenizer": hashes[0], "template": hashes[1]}
     with toys.job(toys.config(Config, model=start), tmp_path / "out") as job:
-        assert preference.encode(tok, record, hashes, job.rows) == ([5, 6], [7], [5, 6], [8])
+        assert preference.encode(tok, record, hashes, job.rows) == [
+            ([5, 6, 7], [-100, -100, 7]), ([5, 6, 8], [-100, -100, 8])]
         assert not job.rows.reasons
         for changed in ({"tokenizer": "0" * 16}, {"template": "0" * 16}):
             ids = preference.encode(tok, record | changed, hashes, job.rows)
-            assert tok.decode(ids[1]) == "Yes<|end|>"
+            assert tok.decode([i for i in ids[0][1] if i >= 0]) == "Yes<|end|>"
         assert job.rows.reasons["out: ids of another tokenizer or template, text encoded"] == 2
+
+
+def test_only_the_assistant_s_trained_turns_count(tmp_path, start):
+    tok = models.load_tokenizer(start)
+
+    def turns(*words, **first):
+        roles = ("assistant", "user", "assistant")
+        return [{"role": role, "content": word} | (first if not i else {}) for i, (role, word) in enumerate(zip(roles, words))]
+
+    record = {"prompt": [{"role": "user", "content": "Hi"}], "chosen": turns("Yes", "And?", "Done"),
+              "rejected": turns("No", "Why?", "So", train=False)}
+    with toys.job(toys.config(Config, model=start), tmp_path / "out") as job:
+        sides = preference.encode(tok, record, ("", ""), job.rows)
+    assert [tok.decode([i for i in labels if i >= 0]) for _, labels in sides] == ["Yes<|end|>Done<|end|>", "So<|end|>"]
+    assert tok.decode(sides[1][0]) == "<|user|>Hi<|assistant|>No<|end|>\n<|user|>Why?<|assistant|>So<|end|>\n"
 
 
 def test_pairs_are_accounted_for(tmp_path, start):

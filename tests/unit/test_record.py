@@ -97,7 +97,7 @@ FAULTS = [
     ({"prompt": "u", "completions": [{}]}, r"completions\[0\].text is null, not a string"),
     ({"prompt": "u", "completions": [{"text": "", "finish": "eos"}]}, "finish is 'eos', not one of stop"),
     ({"prompt": "u", "completions": [{"text": "", "reward": "1"}]}, "reward is a string, not a number"),
-    ({"prompt": "u", "completions": [{"text": "", "token_ids": ["1"]}]}, "token_ids is not a list of integers"),
+    ({"prompt": "u", "completions": [{"text": "", "token_ids": ["1"]}]}, "token_ids is not a list of token ids"),
     ({"prompt": "u", "completions": [{"text": "", "token_ids": [1, 2], "logprobs": [0.0]}]}, "2 token_ids but 1 logprobs"),
 ]
 

@@ -275,7 +275,7 @@ def test_packing_is_refused_where_documents_would_see_each_other(kind, apart):
 
 def test_an_optimizer_that_is_not_installed_is_a_usage_error(tmp_path, start):
     cfg = cfg_of(tmp_path, start, toys.chats(4), max_steps=1, set=("optim=galore_adamw",))
-    with toys.job(cfg, tmp_path / "out") as job, pytest.raises(Usage, match="--set optim"):
+    with toys.job(cfg, tmp_path / "out") as job, pytest.raises(Usage, match="--set.*galore_torch"):
         sft.train(cfg, job)
 
 
