@@ -198,9 +198,10 @@ class Out:
         `seconds` that an unfinished start took are kept for the manifest of the last one.
         """
         try:
-            if self.run.exists() and not done and self.resuming():
+            ours = (self.run / "key.json").exists()
+            if ours and not done and self.resuming():
                 write_atomic(self.run / "history.json", to_json({**self.history, "seconds": self.history["seconds"] + seconds}))
-            elif self.run.exists() and not (done and self.keep) and (self.run / "key.json").exists():
+            elif ours and not (done and self.keep):
                 self._clear()
                 if self.run != self.home:
                     remove(self.run)

@@ -136,7 +136,7 @@ class Decontaminate(options.Input, options.Output, options.Parallel, options.Com
     rule: str = opt("coverage", "coverage: a row that has more than --coverage of an item's words in shared runs of words; any: "
                     "a row that shares any run.", choices=("coverage", "any"))
     ngram: int | None = opt(None, "Words in a row that count as shared; 0 looks for equal texts only. [default: 8, or 10 with "
-                            "--rule any]", least=0, most=1000)
+                            "--rule any].", least=0, most=1000)
     coverage: float = opt(0.5, "Share of an item's words above which a row is contaminated.", least=0, below=1)
     on: str = opt("prompt", "What of a row is looked at: the user's turns, or all turns.", choices=("prompt", "all"))
     field: tuple = opt((), "What of an evaluation row makes an item: prompt, response, or a key of the record such as solution; "

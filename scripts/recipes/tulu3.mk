@@ -20,8 +20,8 @@ FOREIGN := $(if $(MODEL),$(wildcard $(MODEL)/*.safetensors $(MODEL)/*.json))
 BASE_MANIFEST := $(if $(MODEL),$(or $(wildcard $(MODEL)/MANIFEST.json),$(FOREIGN)),$(R)/base/MANIFEST.json)
 
 # What pt-tools writes is whole or not there: make must not remove it when it is interrupted.
-.PRECIOUS: $(foreach stage,base sft dpo rlvr,$(R)/$(stage)/MANIFEST.json $(foreach kind,samples scored rated,$(E)/$(stage).$(kind).jsonl)) \
-  $(R)/pool.sft.jsonl $(R)/pool.jsonl $(R)/rated.jsonl $(C)/pairs.jsonl $(C)/%.jsonl $(DATA_FILES)
+.PRECIOUS: $(foreach stage,base sft dpo rlvr,$(R)/$(stage)/MANIFEST.json $(foreach kind,samples.jsonl scored.jsonl rated.jsonl json,$(E)/$(stage).$(kind))) \
+  $(E)/win.json $(R)/pool.sft.jsonl $(R)/pool.jsonl $(R)/rated.jsonl $(C)/pairs.jsonl $(C)/%.jsonl $(DATA_FILES)
 
 .PHONY: tulu3 tulu3-real FORCE
 tulu3: $(R)/table.json

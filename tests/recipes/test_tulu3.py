@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -53,6 +54,17 @@ def test_table(runs):
         rows = stage["rows"]
         assert rows["in"] == rows["out"] + rows["dropped"] + rows["errored"] > 0 and stage["seconds"] > 0
     assert "win_rate_over_sft" in table["stages"][2]["extra"]
+
+
+@pytest.mark.parametrize("scale", ("tiny", "real", "8b", "70b"))
+def test_an_interrupted_make_removes_no_output(tmp_path, scale):
+    """make deletes what it was making when INT or TERM comes, unless the target is precious: all that pt-tools makes is."""
+    done = subprocess.run(["make", "-npq", "tulu3", f"VENV={sys.prefix}", f"SCALE={scale}", f"RUNS={tmp_path}", f"DATA={tmp_path}"],
+                          cwd=ROOT, capture_output=True, text=True)
+    precious = re.search(r"^\.PRECIOUS: (.*)$", done.stdout, re.M)[1].split()
+    rules = re.findall(r"^([^#\s.$][^:\n]*):.*\n((?:[#\t].*\n)+)", done.stdout, re.M)
+    made = [target for target, recipe in rules if re.search(r"^\t\s*(\$\(RUN\) )?pt-", recipe, re.M)]
+    assert len(made) > 15 and set(made) <= set(precious)
 
 
 def test_second_make_runs_no_stage(runs):

@@ -144,6 +144,9 @@ def test_set_reads_values_and_refuses_what_is_owned_or_unknown():
         settable.parse("dpo", ("tf33=1",))
     with pytest.raises(Usage, match="NAME=VALUE"):
         settable.parse("dpo", ("tf32",))
+    for value in ("nan", "inf", "-inf"):
+        with pytest.raises(Usage, match=f"neftune_noise_alpha={value}: not a"):
+            settable.parse("sft", (f"neftune_noise_alpha={value}",))
 
 
 def test_the_list_of_fields_is_current():

@@ -133,3 +133,32 @@ def test_ids_without_an_embedding_are_the_models_fault_and_never_pads():
             models.check_ids(model, [[3], [2, wrong, 4]])
     assert models.pad_id(model, toys.tokenizer()) == 0
     assert models.pad_id(model, toys.tokenizer(pad_token="z")) == 1      # "z" has id 97, <|end|> has 1
+
+
+@pytest.mark.parametrize("changes", [
+    {"attn_implementation": "someone/kernels"}, {"text_config": {"_attn_implementation": "a/b:c"}}])
+def test_a_config_that_names_code_is_refused(tmp_path, changes):
+    path = toys.save(tmp_path / "m")
+    config = json.loads((tmp_path / "m" / "config.json").read_text())
+    (tmp_path / "m" / "config.json").write_text(json.dumps({**config, **changes}))
+    with pytest.raises(BadModel, match="names code to load"):
+        models.load_model(path)
+
+
+@pytest.mark.parametrize("name", ["../other/model.safetensors", "/etc/passwd", "pytorch_model.bin", 3])
+def test_an_index_that_leaves_its_directory_is_refused(tmp_path, name):
+    path = toys.save(tmp_path / "m")
+    toys.save(tmp_path / "other")
+    os.rename(tmp_path / "m" / "model.safetensors", tmp_path / "m" / "model-00001-of-00001.safetensors")
+    tensors = safetensors.torch.load_file(str(tmp_path / "other" / "model.safetensors"))
+    index = {"metadata": {}, "weight_map": dict.fromkeys(tensors, name)}
+    (tmp_path / "m" / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(BadModel, match="weight_map names"):
+        models.load_model(path)
+
+
+def test_a_template_with_a_mistake_is_the_model_s_fault_not_a_row_s(tmp_path):
+    path = toys.save(tmp_path / "m")
+    (tmp_path / "m" / "chat_template.jinja").write_text("{% for m in messages %}\n{{ m.content }")
+    with pytest.raises(BadModel, match="chat template, line 2"):
+        models.load_tokenizer(path)

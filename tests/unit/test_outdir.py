@@ -372,3 +372,70 @@ def test_what_changed_just_now_is_not_remembered(tmp_path):
     path.write_bytes(b"12345")
     assert hashed(path, tmp_path / "cache", "1000") == 1 and hashed(path, tmp_path / "cache", "1000") == 1
     assert hashed(path, tmp_path / "weights") == 1 and path.read_bytes() == b"12345"  # a home that is no directory
+
+
+def test_what_is_not_ours_in_the_scratch_directory_stays(tmp_path):
+    (tmp_path / "o.run").mkdir()
+    (tmp_path / "o.run" / "thesis.tex").write_text("years")
+    with pytest.raises(Usage, match="holds thesis.tex, which is not of it"):
+        Out(tmp_path / "o", KEY).begin()
+    assert (tmp_path / "o.run" / "thesis.tex").read_text() == "years"
+    (tmp_path / "o.run" / "thesis.tex").unlink()
+    assert make(tmp_path / "o")[0] == "built" and not (tmp_path / "o.run").exists()
+
+
+def test_scratch_of_a_pipe_is_never_taken_up(tmp_path):
+    """What was read from a pipe cannot be named, so nothing of such a run can be gone on from."""
+    out = Out(tmp_path / "o.jsonl", None, directory=False)
+    assert not out.begin()
+    out.stage.write_text("half")
+    out.lock.release()  # as a kill would leave it
+    assert make(tmp_path / "o")[0] == "built"
+    again = Out(tmp_path / "o.jsonl", None, directory=False)
+    assert not again.begin() and not again.stage.exists()
+    again.close()
+
+
+def test_kept_scratch_stays_after_success_only(tmp_path):
+    for done, left in ((True, True), (False, False)):
+        out = Out(tmp_path / f"o{done}", KEY, keep=True)
+        out.begin()
+        if done:
+            out.checkpoints.mkdir()
+            (out.checkpoints / "1").write_text("state")
+            (out.stage / "model.txt").write_text("new")
+            out.commit(rows={})
+        out.close(done=done)
+        assert out.run.exists() == left
+
+
+def test_places_that_cannot_be_an_output(tmp_path):
+    with pytest.raises(Usage, match="cannot be made"):
+        Out("/", KEY)
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(Usage, match="symbolic link to nothing"):
+        Out(tmp_path / "dangling", KEY).begin()
+
+
+def test_a_lock_without_an_owner_is_said_and_not_stolen(tmp_path):
+    path = tmp_path / "o.run" / "lock"
+    path.parent.mkdir()
+    path.write_text("{")
+    with pytest.raises(Locked, match="does not say whose it is; if no other command is at work: rm"):
+        Lock(path).take()
+    assert path.read_text() == "{"
+
+
+def test_a_lock_where_there_are_no_hard_links(tmp_path, monkeypatch):
+    def link(*_):
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(os, "link", link)
+    (tmp_path / "o.run").mkdir()
+    first, second = Lock(tmp_path / "o.run" / "lock"), Lock(tmp_path / "o.run" / "lock")
+    first.take()
+    with pytest.raises(Locked, match=f"process {os.getpid()}"):
+        second.take()
+    first.release()
+    second.take()
+    second.release()

@@ -3,6 +3,7 @@
 import math
 
 import pytest
+import safetensors.torch
 import torch
 import toys
 from test_sft import Gradients, same
@@ -224,3 +225,36 @@ def test_wrong_and_useless_options_are_usage_errors(pt, tmp_path, line, fault):
     (tmp_path / "m").mkdir()
     done = pt("pt-dpo", "p.jsonl", "-m", "m", "-o", "out", *line, check=2)
     assert fault in done.err and not done.out
+
+
+def test_the_reference_scores_only_pairs_that_the_run_comes_to(tmp_path, start, other):
+    cfg = toys.config(Config, model=start, files=(toys.write(tmp_path / "p.jsonl", toys.pairs(40)),), batch_size=4, max_steps=3,
+                      reference=other)
+    with toys.job(cfg, tmp_path / "out") as job:
+        model, tok = models.load_model(start), models.load_tokenizer(start)
+        pairs = preference.read_pairs(job, tok, cfg.max_length)
+        some = preference.with_reference(cfg, job, model, torch.float32, tok, pairs)
+        order = preference.order_of(cfg, model, pairs)
+    used = {row for step in range(3) for row in order.batch(step)}
+    assert len(used) == 12 and {i for i, pair in enumerate(some) if pair.reference != (0.0, 0.0)} == used
+    ref = models.load_model(other).eval()
+    for i in used:
+        for ids, labels in (pairs[i].chosen[:2], pairs[i].rejected[:2]):
+            logps = ref(torch.tensor([list(ids)])).logits[0, :-1].log_softmax(-1)
+            expected = sum(float(logps[t - 1, ids[t]]) for t in range(1, len(ids)) if labels[t] >= 0)
+            assert expected == pytest.approx(some[i].reference[0 if ids is pairs[i].chosen[0] else 1], abs=1e-4)
+
+
+def test_a_damaged_block_of_the_reference_is_made_again(tmp_path, start, other):
+    cfg = toys.config(Config, model=start, files=(toys.write(tmp_path / "p.jsonl", toys.pairs(6)),), batch_size=6, reference=other)
+    with toys.job(cfg, tmp_path / "out") as job:
+        model, tok = models.load_model(start), models.load_tokenizer(start)
+        pairs = preference.read_pairs(job, tok, cfg.max_length)
+        args = cfg, job, model, torch.float32, tok, pairs
+        whole = [pair.reference for pair in preference.with_reference(*args)]
+        (block,) = (job.out.run / "reference").iterdir()
+        data = block.read_bytes()
+        for damaged in (data[:-4], b"", safetensors.torch.save({"logps": torch.full((6, 2), math.nan)}),
+                        safetensors.torch.save({"logps": torch.zeros(5, 2)})):
+            block.write_bytes(damaged)
+            assert [pair.reference for pair in preference.with_reference(*args)] == whole and block.read_bytes() == data

@@ -142,3 +142,22 @@ def test_stopped_and_run_again_is_the_same(pt, asked, policy, tmp_path):
     pt(*args, "-o", "out.jsonl")
     assert (tmp_path / "out.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
     assert not (tmp_path / "out.jsonl.run").exists()
+
+
+def test_repeated_ids_are_answered_apart(pt, asked, policy, tmp_path):
+    """Two records of one id and one prompt are two draws; the first is what it would be alone."""
+    row = {"id": "q", "prompt": [{"role": "user", "content": "Say something."}]}
+    write(tmp_path / "twice.jsonl", [row, row, {**row, "id": "r"}])
+    write(tmp_path / "once.jsonl", [row])
+    for name in ("twice", "once"):
+        pt(f"{name}.jsonl", "-m", policy, "-n", 2, "--max-new-tokens", 12, "-o", f"{name}.out.jsonl")
+    drawn = [[c["token_ids"] for c in found["completions"]] for found in read(tmp_path / "twice.out.jsonl")]
+    assert drawn[0] == [c["token_ids"] for c in read(tmp_path / "once.out.jsonl")[0]["completions"]]
+    assert len({str(ids) for group in drawn for ids in group}) == 6
+
+
+def test_malformed_ids_are_a_bad_row(pt, policy, tmp_path):
+    rows = [{"prompt": [{"role": "user", "content": "Hi"}], "prompt_ids": ids} for ids in ([1, "2"], [-1], [2**40], [1.5])]
+    write(tmp_path / "bad.jsonl", rows)
+    _, err = pt("bad.jsonl", "-m", policy, "-o", "out.jsonl", "--on-error", "skip")
+    assert "4 in, 0 out, 4 errored" in err and "prompt_ids is not a list of token ids" in err

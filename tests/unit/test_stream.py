@@ -119,3 +119,33 @@ def test_memory_does_not_grow_with_the_file(tmp_path):
         assert n == lines
         peaks.append(peak)
     assert peaks[1] - peaks[0] < 10_000  # KiB, for a file of 44 MB
+
+
+def test_a_zst_file_that_was_cut_off_is_no_whole_one(tmp_path):
+    """zstandard's own reader would end in silence where the file does, with the rows that were whole."""
+    import zstandard
+
+    lines = b"".join(b'{"n": %d, "x": "%x"}\n' % (i, hash((i, 1)) % 2**60) for i in range(50_000))
+    packed = zstandard.compress(lines[:900_000]) + zstandard.compress(lines[900_000:])  # two frames are one file
+    path = tmp_path / "x.jsonl.zst"
+    path.write_bytes(packed)
+    assert [row["n"] for row in stream.Reader([str(path)])] == list(range(50_000))
+    for size in (len(packed) - 1, len(packed) // 2, 5):
+        path.write_bytes(packed[:size])
+        with pytest.raises(BadData, match=r"x.jsonl.zst:\d+: .*cut off"):
+            list(stream.Reader([str(path)]))
+    path.write_bytes(b"")
+    assert list(stream.Reader([str(path)])) == []
+
+
+def test_a_damaged_zst_output_is_seen(tmp_path):
+    with stream.open_output(str(tmp_path / "x"), "x.jsonl.zst") as file:
+        for i in range(2000):
+            stream.Writer(file).write({"n": i, "x": f"{i * 7919 % 10007:x}"})
+    data = bytearray((tmp_path / "x").read_bytes())
+    for at in (len(data) // 3, len(data) // 2, len(data) - 2):
+        damaged = bytearray(data)
+        damaged[at] ^= 4
+        (tmp_path / "y.zst").write_bytes(damaged)
+        with pytest.raises(BadData, match=r"y.zst:\d+: "):
+            list(stream.Reader([str(tmp_path / "y.zst")]))
