@@ -17,7 +17,7 @@ class Gatt(options.Input, options.Output, options.Parallel, options.Common):
     instructions: str | None = opt(None, 'Lists of instructions, one a line: {"name": "Figure", "instruction": "Always act '
                                    'as {value}.", "values": ["Napoleon", …]}.', metavar="FILE", input=True)
     combine: int = opt(3, "Combine the values of at most so many lists in one instruction.", least=1)
-    short: float = opt(0.5, 'Share of the dialogues that are trained with a short form, as "Figure: Napoleon."', least=0,
+    short: float = opt(0.5, 'Share of the dialogues that are trained with a short form, as "Figure: Napoleon".', least=0,
                        most=1)
     turn_by_turn: bool = opt(False, "Leave out the answers that the dialogues have, and sample them all, with --step next "
                              "between.")
