@@ -16,7 +16,7 @@ class Gatt(options.Input, options.Output, options.Parallel, options.Common):
                     "answered dialogues into training records.", choices=("start", "next", "train"))
     instructions: str | None = opt(None, 'Lists of instructions, one a line: {"name": "Figure", "instruction": "Always act '
                                    'as {value}.", "values": ["Napoleon", …]}.', metavar="FILE", input=True)
-    combine: int = opt(3, "Combine the values of at most so many lists in one instruction.", least=1)
+    lists: int = opt(3, "Combine the values of at most so many lists in one instruction.", least=1)
     short: float = opt(0.5, 'Share of the dialogues that are trained with a short form, as "Figure: Napoleon".', least=0,
                        most=1)
     turn_by_turn: bool = opt(False, "Leave out the answers that the dialogues have, and sample them all, with --step next "
@@ -44,11 +44,11 @@ def gatt(cfg, job):
 
     started = cfg.step == "start"
     if not started:
-        options.refuse_unused(cfg, ("instructions", "combine", "short", "turn_by_turn", "seed"),
+        options.refuse_unused(cfg, ("instructions", "lists", "short", "turn_by_turn", "seed"),
                               "is of use only with --step start")
     elif not cfg.instructions:
         raise Usage("--step start needs --instructions")
-    settings = (cfg.seed, cfg.combine, cfg.short, cfg.turn_by_turn) if started else ()
+    settings = (cfg.seed, cfg.lists, cfg.short, cfg.turn_by_turn) if started else ()
     blocks.run(job, _ghosts, cfg.step, _lists(cfg.instructions) if started else None, settings, jobs=cfg.jobs)
 
 

@@ -9,8 +9,8 @@ from pt_tools.options import opt
 
 EXAMPLES = [
     "pt-eval scored.jsonl",
-    "pt-eval heldout.jsonl -m sft/ -n 4 --k 4 --majority 4 -o sft.eval.json",
-    "pt-sample heldout.jsonl -m sft/ -n 16 | pt-score --verify | pt-eval --k 1,4,16 --majority 16 --json",
+    "pt-eval heldout.jsonl -m sft/ -n 4 --k 4 --maj 4 -o sft.eval.json",
+    "pt-sample heldout.jsonl -m sft/ -n 16 | pt-score --verify | pt-eval --k 1,4,16 --maj 16 --json",
     "pt-eval dpo.rated.jsonl --against sft.rated.jsonl",
     "pt-eval pairs.jsonl --reward-model rm/",
 ]
@@ -29,7 +29,7 @@ class Config(options.Verifying, options.Input, options.Output, options.Sampling,
         metavar="DIR", input=True,
     )  # fmt: skip
     k: str | None = opt(None, "Also report pass@k for these k (unbiased).", metavar="K,…")
-    majority: str | None = opt(
+    maj: str | None = opt(
         None, "Also report maj@k for these k: how often the most frequent of k answers is correct.", metavar="K,…"
     )
     by: str = opt("domain", "Report by this field of the records.", choices=("domain", "source"))
@@ -64,7 +64,7 @@ def main(cfg, job):
     With -m all prompts are held in memory. The report holds the protocol: sampling, models, template, verifiers, data.
     With -o it goes to that file as JSON.
     """
-    ks = _ks(cfg, "k"), _ks(cfg, "majority")
+    ks = _ks(cfg, "k"), _ks(cfg, "maj")
     _refuse_unused(cfg)
     if cfg.out is None:
         report = _evaluate(cfg, job, *ks)
@@ -74,7 +74,7 @@ def main(cfg, job):
 
 
 def _ks(cfg, name):
-    """The whole numbers of --k or --majority."""
+    """The whole numbers of --k or --maj."""
     given, flag = getattr(cfg, name), options.flag(name)
     try:
         ks = sorted({int(word) for word in (given or "").split(",") if word.strip()})
@@ -96,7 +96,7 @@ def _refuse_unused(cfg):
     if not cfg.model and not cfg.reward_model:
         unused += [(name, "-m or --reward-model: no model is used here") for name in computing]
     if cfg.reward_model:
-        unused = [(name, "completions: here are pairs") for name in (*sampling, "k", "majority", "against")]
+        unused = [(name, "completions: here are pairs") for name in (*sampling, "k", "maj", "against")]
     fields = options.fields(cfg)
     for name, where in unused:
         if getattr(cfg, name) != fields[name].default:

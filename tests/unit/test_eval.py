@@ -103,9 +103,9 @@ def test_errors(pt):
     assert "no prompt has a graded completion" in pt("pt-eval", input=lines(RECORDS[4:]), check=3).err
     assert "pass@8 needs at least 8 samples" in pt("pt-eval", "--k", "8", input=lines(RECORDS), check=3).err
     assert "whole numbers" in pt("pt-eval", "--k", "two", input="", check=2).err
-    assert "needs at least -n 4" in pt("pt-eval", "--majority", "4", "-m", "x", input="", check=2).err
-    assert "--majority: k must be" in pt("pt-eval", "--majority", "0", input="", check=2).err
-    assert "maj@8 needs at least 8 samples" in pt("pt-eval", "--majority", "8", input=lines(RECORDS), check=3).err
+    assert "needs at least -n 4" in pt("pt-eval", "--maj", "4", "-m", "x", input="", check=2).err
+    assert "--maj: k must be" in pt("pt-eval", "--maj", "0", input="", check=2).err
+    assert "maj@8 needs at least 8 samples" in pt("pt-eval", "--maj", "8", input=lines(RECORDS), check=3).err
     odd = {**RECORDS[0], "source": 5}
     assert "stdin:1: source is not a string" in pt("pt-eval", "--by", "source", input=lines([odd]), check=3).err
 
@@ -144,7 +144,7 @@ def test_sampled_here_or_by_the_other_commands(pt, world, policy, tmp_path):
 def test_options_of_sampling_are_refused_where_nothing_is_sampled(pt):
     for flags in (["-n", "4"], ["--temperature", "0"], ["--seed", "1"], ["--threads", "1"], ["--verifier", "format"]):
         assert "of use only with -m" in pt("pt-eval", *flags, input=lines(RECORDS), check=2).err
-    for flags in (["-n", "4"], ["--k", "1"], ["--majority", "1"], ["--against", "x"], ["--unsafe-local"]):
+    for flags in (["-n", "4"], ["--k", "1"], ["--maj", "1"], ["--against", "x"], ["--unsafe-local"]):
         assert "of use only with completions" in pt("pt-eval", "--reward-model", "x", *flags, input="", check=2).err
     assert "one of them" in pt("pt-eval", "--reward-model", "x", "-m", "x", input="", check=2).err
 
@@ -193,7 +193,7 @@ def test_votes_of_other_verifiers_are_texts():
 def test_a_right_answer_among_scattered_wrong_ones_wins_the_vote(pt):
     records = [answered(str(i), "7", ["7", "7", str(10 + i), str(20 + i), str(30 + i)], domain="m") for i in range(6)]
     records += [answered(f"s{i}", "7", ["7", "9", "9", "9", "8"], domain="s") for i in range(4)]
-    done = pt("pt-eval", "--majority", "5,1", "--k", "5", input=lines(records), check=0).out.splitlines()
+    done = pt("pt-eval", "--maj", "5,1", "--k", "5", input=lines(records), check=0).out.splitlines()
     assert done[0].split()[5:] == ["pass@5", "maj@1", "maj@5"]
     assert [line.split()[-3:] for line in done[1:4]] == [["1.000", "0.400", "1.000"], ["1.000", "0.200", "0.000"],
                                                          ["1.000", "0.300", "0.500"]]
@@ -415,7 +415,7 @@ def test_accuracy_of_a_reward_model(pt, world, policy, tmp_path):
 def test_the_table_fits_and_steers_nothing(pt):
     records = [record(f"{i}", domain, [1.0] * 64) for i, domain in enumerate(("x" * 80, "\x1b[2J\n[red]"))]
     ks = "1,2,4,8,16,24,32,48,64"
-    out = pt("pt-eval", "--k", ks, "--majority", ks, input=lines(records), check=0).out
+    out = pt("pt-eval", "--k", ks, "--maj", ks, input=lines(records), check=0).out
     assert max(map(len, out.splitlines())) <= 100 and "\x1b" not in out and "\\x1b[2J\\n[red]" in out
     assert all(f"{name}@{k}" in out for name in ("pass", "maj") for k in ks.split(","))
     assert sum(line.startswith("domain") for line in out.splitlines()) > 1
