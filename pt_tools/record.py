@@ -2,6 +2,8 @@
 
 Besides records of our own making the kinds of TRL are records too (`messages`; `prompt` + `completion`; `chosen` +
 `rejected`; `label`; `text`). Other forms are turned into records by `convert`, see `curate/formats.py`.
+
+Lines are UTF-8, numbers finite. Where a key occurs twice in an object the last one counts.
 """
 
 import re

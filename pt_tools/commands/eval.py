@@ -88,6 +88,8 @@ def _ks(cfg, name):
 
 
 def _refuse_unused(cfg):
+    if cfg.model:
+        options.check_sampling(cfg)
     if cfg.model and cfg.reward_model:
         raise Usage("-m and --reward-model: a run evaluates one of them")
     sampling = (*options.fields(options.Sampling), *options.fields(options.Verifying), "samples", "seed")

@@ -8,10 +8,10 @@ RATERS := --raters correct,instructions,ended,format
 DECONTAMINATE_FLAGS ?=
 DATA_FLAGS ?= --vocabulary 2048 --hidden 128 --layers 2 --max-length 1024
 
-BASE_FLAGS ?= --max-steps 8 --batch-size 16 --micro-batch-size 8 --lr 1e-3 --max-length 512
+BASE_FLAGS ?= --max-steps 40 --batch-size 16 --micro-batch-size 8 --lr 2e-3 --max-length 512
 SFT_FLAGS ?= --max-steps 8 --batch-size 16 --micro-batch-size 8 --lr 1e-3 --max-length 512 --packing
 DPO_FLAGS ?= --max-steps 6 --batch-size 8 --lr 1e-4 --beta 5 --warmup 0.1 --max-length 1024
-RLVR_FLAGS ?= --max-steps 3 --batch-size 32 --group-size 4 --lr 1e-4 --max-new-tokens 48
+RLVR_FLAGS ?= --max-steps 4 --batch-size 128 --group-size 8 --lr 1e-4 --max-new-tokens 48
 EVAL_FLAGS ?= --max-new-tokens 48
 
 REAL = $(RUNS)/real/tulu3/data
@@ -37,7 +37,7 @@ $(REAL)/ifeval.jsonl: $(DATA)/ifeval/input_data.jsonl $(RUNS)/real/tulu3/setting
 $(REAL)/ifeval-train.jsonl $(REAL)/ifeval-test.jsonl &: $(REAL)/ifeval.jsonl $(RUNS)/real/tulu3/settings
 	pt-curate split $< --part train=0.5 --part test=0.5 --seed $(SEED) -o '$(REAL)/ifeval-{part}.jsonl'
 $(REAL)/rlvr.jsonl: $(REAL)/gsm8k-train.jsonl $(REAL)/ifeval-train.jsonl $(RUNS)/real/tulu3/settings
-	pt-curate mix $(filter %.jsonl,$^) --take $<=300 --seed $(SEED) -o $@
+	pt-curate mix $(filter %.jsonl,$^) --take $<=100 --seed $(SEED) -o $@
 $(REAL)/heldout.jsonl: $(REAL)/gsm8k-test.jsonl $(REAL)/ifeval-test.jsonl $(RUNS)/real/tulu3/settings
 	pt-curate mix $(filter %.jsonl,$^) --take $(REAL)/gsm8k-test.jsonl=40 --take $(REAL)/ifeval-test.jsonl=40 --seed $(SEED) -o $@
 $(REAL)/blank/config.json: $(REAL)/dolly.jsonl scripts/real/blank.py $(RUNS)/real/tulu3/settings

@@ -131,3 +131,16 @@ def test_a_changed_setting_reaches_its_stage_and_no_other(runs):
     assert len(json.loads((path / "eval/dpo.samples.jsonl").open().readline())["completions"]) == 2
     assert before == {stage: (path / stage / "model.safetensors").stat().st_ino for stage in STAGES[:3]}
     assert commands(make("tulu3", RUNS=runs, SEED="4", EVAL_SAMPLES="2")) == []
+
+
+@pytest.mark.slow
+def test_real_data(data, tmp_path):
+    """Every stage changes the weights that it was given, and its rows add up."""
+    text = subprocess.run(["make", f"VENV={sys.prefix}", "tulu3-real", f"DATA={data}", f"RUNS={tmp_path}"], cwd=ROOT, check=True,
+                          capture_output=True, text=True, env={**os.environ, "MAKEFLAGS": ""}).stdout
+    path = tmp_path / "real/tulu3"
+    assert "pt-rlvr" in text and len({(path / stage / "model.safetensors").read_bytes() for stage in STAGES}) == 4
+    for stage in json.loads((path / "table.json").read_text())["stages"]:
+        assert stage["rows"]["in"] == stage["rows"]["out"] + stage["rows"]["dropped"] > 0 and stage["rows"]["errored"] == 0
+    steps = [json.loads(line) for line in (path / "rlvr/metrics.jsonl").read_text().splitlines()]
+    assert sum(step["trained_completions"] for step in steps) > 0 and all(step["masked"] == 0 for step in steps)
