@@ -100,7 +100,7 @@ def _run_model(command, job) -> int:
         command.function(cfg, job)
         return 0
     out = outdir.Out(cfg.out, None, directory=True, work=cfg.work, resume=cfg.resume, say=job.say,
-                     keep=getattr(cfg, "keep_checkpoints", False))
+                     keep=bool(getattr(cfg, "keep_checkpoints", 0)))
     _refuse_overlap(cfg, out.path)
     try:
         _spool(job, out)

@@ -100,7 +100,7 @@ class Run(Device):
     resume: str = opt("auto", "Whether to go on from an earlier run's checkpoint.", choices=("auto", "must", "never"),
                       result=False)
     work: str | None = opt(None, "Put checkpoints and other scratch below this directory.", metavar="DIR", result=False)
-    keep_checkpoints: bool = opt(False, "Keep the checkpoints after success.", result=False)
+    keep_checkpoints: int = opt(0, "Keep so many of --save-every's checkpoints after success, the newest.", least=0, result=False)
     save_every: int = opt(100, "Steps between checkpoints; 0 saves only on a stop.", result=False, least=0)
     set: tuple = opt((), "Set any other field of the trainer's configuration.", metavar="NAME=VALUE", multiple=True)
 

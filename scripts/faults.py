@@ -104,7 +104,8 @@ class Stage:
             return f"the second run: exit {again.returncode}: {err.decode().strip()}"
         if self.compared(out) != wanted:
             return f"other bytes after signal {number} at {delay:.2f} s"
-        return None
+        left = out.with_name(out.name + ".run")
+        return f"{left.name} is still there after signal {number} at {delay:.2f} s" if left.exists() else None
 
 
 def stages(work: Path) -> list[Stage]:
@@ -155,7 +156,8 @@ def trial(name: str, numbers: list, cases: int, rng: random.Random, make=stages)
                     continue
                 except BadModel as error:
                     fault = f"a broken output: {error}"
-                shutil.rmtree(stage.work / f"{stage.name}.{case}", ignore_errors=True)
+                finally:
+                    shutil.rmtree(stage.work / f"{stage.name}.{case}", ignore_errors=True)
                 tried += 1
                 failures += [fault] if fault else []
                 print(f"{name} {stage.name} {tried}/{cases} {fault or 'ok'}", file=sys.stderr, flush=True)

@@ -20,7 +20,7 @@ def stage_row(name, model, evaluation, parts, wins) -> dict:
     manifest = outdir.read_manifest(model) or {}
     scores = json.loads(Path(evaluation).read_text())
     made = [manifest] + [outdir.read_manifest(part) or {} for part in parts]
-    rows = manifest.get("rows", {})
+    rows = next((m["rows"] for m in made if m.get("rows", {}).get("in")), {})  # a mean of models has seen none itself
     return {"name": name, "model": str(model), "seconds": round(sum(m.get("seconds", 0.0) for m in made), 1),
             "rows": {kind: rows.get(kind, 0) for kind in KINDS},
             "domains": {d: bounds(v, "n") for d, v in scores["domains"].items()},

@@ -122,6 +122,8 @@ class Promises:
     def finish(self, **final):
         """Write model, tokenizer and metrics into the stage and the final numbers into the job."""
         models.save_model(self.model, self.processing_class, self.job.out.stage)
+        if self.job.cfg.keep_checkpoints:
+            checkpoint.rotate(self.job.out.checkpoints, self.job.cfg, newest=0)
         shutil.copyfile(self.metrics.path, self.job.out.stage / "metrics.jsonl")
         last = {k: v for k, v in (self.metrics.last or {}).items() if k not in ("step", "learning_rate", "grad_norm")}
         self.job.final.update({"steps": self.state.global_step, **last, **final})
@@ -215,6 +217,7 @@ class Promises:
         rng, (tensors, notes) = self._edge
         checkpoint.write(self.job.out.checkpoints, self.state.global_step, self, rng, tensors,
                          {"metrics": self.metrics.offset, "extra": notes})
+        checkpoint.rotate(self.job.out.checkpoints, self.job.cfg)
 
     def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
         checkpoint.load_weights(model or self.model, resume_from_checkpoint)

@@ -53,7 +53,7 @@ def _move_newer(directory, path):
 
 
 def write(directory, step, trainer, rng, extra, notes):
-    """Save everything a resumed run needs as `checkpoint-STEP`, then remove all but the newest KEEP.
+    """Save everything a resumed run needs as `checkpoint-STEP`.
 
     `extra` are tensors of the trainer's own (buffers), `notes` any JSON value.
     """
@@ -72,11 +72,17 @@ def write(directory, step, trainer, rng, extra, notes):
     trainer.state.save_to_json(str(stage / "trainer_state.json"))
     outdir.seal(stage, step=step)
     outdir.publish(stage, final)
-    _rotate(directory)
 
 
-def _rotate(directory):
-    for old in _found(directory)[:-KEEP]:
+def rotate(directory, cfg, newest=KEEP):
+    """Remove all but the `newest`, and the newest `cfg.keep_checkpoints` of those that `cfg.save_every` asked for.
+
+    What a stop saved is not among the latter: which checkpoints a finished run leaves does not depend on its stops.
+    """
+    found = _found(directory)
+    due = [path for path in found if cfg.save_every and int(path.name.rpartition("-")[2]) % cfg.save_every == 0]
+    stay = {*found[max(0, len(found) - newest):], *due[max(0, len(due) - cfg.keep_checkpoints):]}
+    for old in (path for path in found if path not in stay):
         doomed = old.with_name(".old")      # renamed first: half a directory never bears a checkpoint's name
         shutil.rmtree(doomed, ignore_errors=True)
         old.rename(doomed)

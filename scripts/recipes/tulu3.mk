@@ -1,6 +1,7 @@
 # make tulu3                   Tulu 3: curated prompts, SFT, preference pairs, length-normalised DPO, RLVR
 # make tulu3 SCALE=8b          the same with the published hyper-parameters and data sets (make -n prints the script)
 # make tulu3-real DATA=DIR     the same over real data with a small model, a few steps a stage
+# make tulu3 SFT_AVERAGE=3     DPO starts from the mean of the last 3 SFT checkpoints (the finished model is one)
 #
 # Override on the command line: SEED=1 MODEL=DIR-or-hub-id DATA=DIR RUNS=DIR, or any *_FLAGS below.
 # RUN= goes in front of every stage that computes (a job submitter, say).
@@ -46,8 +47,16 @@ $(R)/base/MANIFEST.json: $(C)/corpus.jsonl $(D)/blank/config.json $(R)/settings
 	$(RUN) pt-sft $< -m $(D)/blank --from-scratch -o $(@D) --seed $(SEED) $(BASE_FLAGS)
 endif
 
-$(R)/sft/MANIFEST.json: $(C)/sft.jsonl $(BASE_MANIFEST) $(LEARNED) $(R)/settings
-	$(RUN) pt-sft $< -m $(BASE) -o $(@D) --seed $(SEED) $(SFT_FLAGS)
+# With SFT_AVERAGE=K the SFT model is a mean: of what the training ended with, and of the K - 1 checkpoints before it.
+ifdef SFT_AVERAGE
+SFT_END := $(R)/sft.last$(SFT_AVERAGE)
+SETTINGS += SFT_AVERAGE=$(SFT_AVERAGE) $(SFT_SAVE_FLAGS)
+.PRECIOUS: $(SFT_END)/MANIFEST.json
+$(R)/sft/MANIFEST.json: $(SFT_END)/MANIFEST.json $(R)/settings
+	$(RUN) pt-merge last $(SFT_END).run/checkpoints $(SFT_END) --last $(SFT_AVERAGE) -o $(@D)
+endif
+$(or $(SFT_END),$(R)/sft)/MANIFEST.json: $(C)/sft.jsonl $(BASE_MANIFEST) $(LEARNED) $(R)/settings
+	$(RUN) pt-sft $< -m $(BASE) -o $(@D) --seed $(SEED) $(SFT_FLAGS)$(if $(SFT_END), $(SFT_SAVE_FLAGS) --keep-checkpoints $$(($(SFT_AVERAGE) - 1)))
 
 # Preference pairs: samples of the SFT model and of another, several aspects rated, mean; chosen = best, rejected = a
 # random lower one. The larger scales take the published pairs instead (PAIRS=published).
@@ -92,4 +101,4 @@ $(R)/table.json: $(foreach stage,base sft dpo rlvr,$(E)/$(stage).json) $(E)/win.
 	python scripts/report.py -o $@ --recipe tulu3 --scale $(SCALE) --seed $(SEED) \
 	  --stage base $(BASE) $(E)/base.json --stage sft $(R)/sft $(E)/sft.json \
 	  --stage dpo $(R)/dpo $(E)/dpo.json --stage rlvr $(R)/rlvr $(E)/rlvr.json \
-	  $(foreach part,$(DPO_PARTS),--part dpo $(part)) --win dpo sft $(E)/win.json
+	  $(if $(SFT_END),--part sft $(SFT_END) )$(foreach part,$(DPO_PARTS),--part dpo $(part)) --win dpo sft $(E)/win.json

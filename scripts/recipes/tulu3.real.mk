@@ -10,6 +10,7 @@ DATA_FLAGS ?= --vocabulary 2048 --hidden 128 --layers 2 --max-length 1024
 
 BASE_FLAGS ?= --max-steps 40 --batch-size 16 --micro-batch-size 8 --lr 2e-3 --max-length 512
 SFT_FLAGS ?= --max-steps 8 --batch-size 16 --micro-batch-size 8 --lr 1e-3 --max-length 512 --packing
+SFT_SAVE_FLAGS ?= --save-every 2
 DPO_FLAGS ?= --max-steps 6 --batch-size 8 --lr 1e-4 --beta 5 --warmup 0.1 --max-length 1024
 RLVR_FLAGS ?= --max-steps 4 --batch-size 128 --group-size 8 --lr 1e-4 --max-new-tokens 48
 EVAL_FLAGS ?= --max-new-tokens 48

@@ -11,6 +11,7 @@ NEW := --max-new-tokens 40
 
 BASE_FLAGS ?= --lr 2e-3 --batch-size 64 --micro-batch-size 32 --adam-beta2 0.98 --warmup 50 --min-lr-ratio 0.05 --epochs 1 --save-every 250 $(MAX)
 SFT_FLAGS ?= --lr 1e-3 --batch-size 64 --micro-batch-size 32 --warmup 0.03 --epochs 2 $(MAX)
+SFT_SAVE_FLAGS ?= --save-every 20
 POOL_FLAGS ?= $(NEW)
 DPO_FLAGS ?= --lr 1e-4 --batch-size 32 --beta 5 --warmup 0.1 --epochs 1 $(MAX)
 RLVR_FLAGS ?= --lr 7e-4 --schedule linear --warmup 3 --max-steps 80 --group-size 8 --batch-size 512 --micro-batch-size 128 --adam-beta2 0.99 --clip-high 0.28 --save-every 10 $(NEW)

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 
 import pytest
@@ -129,6 +130,29 @@ def test_only_the_last_two_checkpoints_stay_and_hold_no_pickle(tmp_path):
         names = {p.name for p in (job.out.checkpoints / "checkpoint-12").iterdir()}
         assert names == {"MANIFEST.json", "model.safetensors", "optimizer.safetensors", "extra.safetensors",
                          "state.json", "trainer_state.json"}
+
+
+def test_the_checkpoints_that_are_kept_do_not_depend_on_stops(tmp_path):
+    cfg = config("sft", tmp_path, save_every=3, keep_checkpoints=3)
+    kept = []
+    for out, stops in (("whole", ()), ("stopped", (4, 8, 9, 11, 13))):
+        for step in stops:
+            run("sft", cfg, tmp_path / out, stop_at=step)
+        run("sft", cfg, tmp_path / out)
+        kept.append({path.parent.name: path.read_bytes() for path in (tmp_path / f"{out}.run").rglob("model.safetensors")
+                     if path.parent.name != "stage"})
+    assert kept[0].keys() == {"checkpoint-6", "checkpoint-9", "checkpoint-12"}
+    assert kept[0] == kept[1]
+
+
+def test_the_newest_stays_whatever_is_kept(tmp_path):
+    for step in (4, 5, 6, 8, 9, 10, 11):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+    cfg = types.SimpleNamespace(save_every=4, keep_checkpoints=1)
+    checkpoint.rotate(tmp_path, cfg)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-10", "checkpoint-11", "checkpoint-8"]
+    checkpoint.rotate(tmp_path, cfg, newest=0)
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-8"]
 
 
 def test_a_damaged_checkpoint_is_refused(tmp_path):

@@ -352,7 +352,7 @@ def test_checkpoints_of_a_training_run_are_averaged(pt, three):
             for i in range(8)]
     (three / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     pt("pt-sft", "rows.jsonl", "-m", "base", "-o", "sft", "--batch-size", "2", "--lr", "0.01", "--save-every", "1", "--threads", "1",
-       "--keep-checkpoints", check=0)
+       "--keep-checkpoints", "2", check=0)
     saved = sorted((three / "sft.run/checkpoints").glob("checkpoint-*"))
     assert [path.name for path in saved] == ["checkpoint-2", "checkpoint-3"] and not (saved[0] / "config.json").exists()
     names = [str(path.relative_to(three)) for path in saved]
