@@ -12,6 +12,7 @@ import resource
 import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -31,7 +32,18 @@ BLOCK = 1 << 18  # entries; random masks depend on it, so it is part of what a m
 
 
 class _NonFinite(Exception):
-    """A block of an input holds a NaN or an infinity."""
+    """A block of an input of this item holds a NaN or an infinity."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """The last pass over one block, or (`block` None) over a tensor without entries."""
+
+    index: int
+    block: int | None
+    last: bool
+    stats: list
+    tally: Tally
 
 
 def run(plan: Plan, out, scratch, threads: int = 1, force: bool = False, report=None, say=None) -> dict:
@@ -195,7 +207,7 @@ class _Merge:
         _allow_files(plan)
         self.files, self.crew = Files(), Crew(threads)
         self.writer = Writer(plan.items, plan.shard_size, plan.metadata,
-                             digest(plan, report=report is not None, force=force), Path(scratch) / "merge", self.crew.pool)
+                             digest(plan, report=report is not None, force=force), Path(scratch) / "merge")
         self.nonfinite = {row["tensor"]: row["nonfinite"] for row in self.writer.rows if row["nonfinite"]}
 
     def close(self) -> None:
@@ -208,26 +220,46 @@ class _Merge:
             for row in self.writer.rows:
                 self.report(row)
         try:
-            for index in range(self.writer.position["item"], len(self.plan.items)):
-                self._tensor(index)
-        except BaseException:
+            for step, part in self.crew.map(self._work, self._steps()):
+                self._done(step, part)
+        except BaseException as error:
             self.crew.close()  # no thread writes any more
             self.writer.flush()
+            if isinstance(error, _NonFinite):
+                raise BadModel(self._refusal(error.args[0])) from None
             raise
 
-    def _tensor(self, index: int) -> None:
-        item, position = self.plan.items[index], self.writer.position
-        resumed = position["item"] == index
-        tally = Tally(item, wanted=self.report is not None, sums=position.get("sums") if resumed else None)
-        try:
-            stats = self._statistics(item)
-            self._apply(index, stats, position["block"] if resumed else 0, tally)
-        except _NonFinite:
-            raise BadModel(self._refusal(item)) from None
+    def _steps(self):
+        """All that is left to do, in order; a tensor's statistics are taken while the one before is still being written."""
+        begun = self.writer.position
+        for index in range(begun["item"], len(self.plan.items)):
+            item, first = self.plan.items[index], begun["block"] if index == begun["item"] else 0
+            sums = begun.get("sums") if index == begun["item"] else None
+            tally, stats = Tally(item, wanted=self.report is not None, sums=sums), self._statistics(item)
+            count = -(-count_of(item.shape) // block_entries(item))
+            for block in range(first, count) or [None]:
+                yield _Step(index, block, block in (None, count - 1), stats, tally)
+
+    def _work(self, space, step: _Step) -> tuple[_Step, np.ndarray | None]:
+        """In any thread."""
+        if step.block is None:
+            return step, None
+        work = self._copy if _verbatim(self.plan.items[step.index]) else self._compute
+        return step, work(step.index, space, step.block, step.stats, step.tally)
+
+    def _done(self, step: _Step, part: np.ndarray | None) -> None:
+        """In the order of the steps."""
+        item, tally = self.plan.items[step.index], step.tally
+        if part is not None:
+            tally.add(part)
+            entries = min(block_entries(item), count_of(item.shape) - step.block * block_entries(item))
+            self.writer.advance(step.index, step.block + 1, entries * numbers.SIZES[item.dtype], sums=tally.sums.tolist())
+        if not step.last:
+            return
         if tally.nonfinite:
             self.nonfinite[item.name] = tally.nonfinite
         row = tally.row(item) if self.report or tally.nonfinite else None
-        self.writer.finished(index, row)
+        self.writer.finished(step.index, row)
         if self.report:
             self.report(row)
 
@@ -244,18 +276,6 @@ class _Merge:
                 state = method.fold(number, state, part)
             stats = [*stats, method.finish(number, state, item.shape, item.parameters, stats)]
         return stats
-
-    def _apply(self, index: int, stats: list, first: int, tally: Tally) -> None:
-        item = self.plan.items[index]
-        entries, count, size = block_entries(item), count_of(item.shape), numbers.SIZES[item.dtype]
-        step = self._copy if _verbatim(item) else self._compute
-
-        def work(space, block):
-            return step(index, space, block, stats, tally)
-
-        for block, part in enumerate(self.crew.map(work, range(first, -(-count // entries))), first):
-            tally.add(part)
-            self.writer.advance(index, block + 1, min(entries, count - block * entries) * size, sums=tally.sums.tolist())
 
     def _compute(self, index: int, space: Space, number: int, stats: list, tally: Tally) -> np.ndarray:
         item = self.plan.items[index]
@@ -319,7 +339,7 @@ class _Merge:
             self._gather(source, item, start, raw)
         bad = numbers.nonfinite(numbers.view(raw, dtype), dtype) if count and dtype in numbers.FLOATS else 0
         if bad and not self.force:
-            raise _NonFinite
+            raise _NonFinite(item)
         return raw, bad
 
     def _gather(self, source: Source, item: Item, start: int, raw: np.ndarray) -> None:

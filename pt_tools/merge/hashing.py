@@ -1,75 +1,76 @@
-"""The sha256 of files that are filled from several places: each as far as it is whole from its beginning on."""
+"""The sha256 of files that are filled block by block, in almost any order, while they are filled."""
 
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
-from collections import deque
-from concurrent.futures import Future
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-PIECE = 1 << 20
+PIECE = 1 << 18  # bytes read at a time
+TURN = 2  # ranges that one call takes at most: it came with one, and may find what others left
 
 
 class Hasher:
-    """`parts` are, by file, what fills it: (key, offset of its end) in the order of the file; `sizes` the files' sizes.
+    """Each file's hash goes on from its beginning as far as the file is whole, in the threads that fill it.
 
-    `finished(key)` lets the hash go on up to the first part that is not whole, in the threads of `pool` that fill the
-    files too (more threads than cores only get in each other's way), later if there is none. `digests()` takes the rest,
-    when everything is there.
+    `wrote` says that a range is whole. A range that comes in its turn is hashed from memory, one that was early is read
+    again when those before it are there. One thread hashes a file at any time, and none waits for it. `digests` takes
+    the rest, when everything is there: all that comes after a range which an earlier process wrote.
     """
 
-    def __init__(self, directory, parts: dict[str, list[tuple[int, int]]], sizes: dict[str, int], pool=None):
-        self.directory, self.sizes = Path(directory), sizes
-        self._parts = {name: deque(found) for name, found in parts.items()}
-        self._file = {key: name for name, found in parts.items() for key, _ in found}
-        self._whole: set[int] = set()
-        self._hashes = {name: hashlib.sha256() for name in sizes}
-        self._ends, self._at = dict.fromkeys(sizes, 0), dict.fromkeys(sizes, 0)
-        self._lock, self._pool, self._runs = threading.Lock(), pool, {}
+    def __init__(self, directory, sizes: dict[str, int]):
+        self._files = {name: _File(Path(directory, name), size) for name, size in sizes.items()}
 
-    def finished(self, key: int) -> None:
-        if self._pool is None:
-            return
-        self._whole.add(key)
-        name, end = self._file[key], 0
-        parts = self._parts[name]
-        while parts and parts[0][0] in self._whole:
-            end = parts.popleft()[1]
-        if end:
-            self._go_on(name, end)
+    def wrote(self, name: str, start: int, end: int, data=None) -> None:
+        """Bytes `start` … `end` of a file are whole; `data` are they, if they are still in memory."""
+        file = self._files[name]
+        with file.lock:
+            file.whole[start] = end
+            if file.busy:
+                return
+            file.busy = True
+        for _ in range(TURN):
+            with file.lock:
+                first, last = file.at, file.whole.pop(file.at, None)
+                if last is None:
+                    file.busy = False
+                    return
+            file.go_on(last, data if first == start else None)
+        with file.lock:
+            file.busy = False
 
     def digests(self) -> dict[str, str]:
-        """Hex digests by name; raises what went wrong in the background."""
-        for name, size in self.sizes.items():
-            self._go_on(name, size)
-        for name, run in list(self._runs.items()):
-            if self._pool is None:
-                self._run(name)
-            elif run is not None:
-                run.result()
-        return {name: found.hexdigest() for name, found in self._hashes.items()}
+        """Hex digests by name."""
+        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+            list(pool.map(lambda file: file.go_on(file.size), [file for file in self._files.values() if file.at < file.size]))
+        return {name: file.hash.hexdigest() for name, file in self._files.items()}
 
-    def _go_on(self, name: str, end: int) -> None:
-        """Hash the file up to `end`: one thread a file at any time."""
-        with self._lock:
-            self._ends[name] = max(end, self._ends[name])
-            run: Future | None = self._runs.get(name)
-            if run is None:
-                self._runs[name] = self._pool and self._pool.submit(self._run, name)
 
-    def _run(self, name: str) -> None:
-        buffer = memoryview(bytearray(PIECE))
-        with open(self.directory / name, "rb", 0) as file:
-            file.seek(self._at[name])
-            while True:
-                with self._lock:
-                    if self._at[name] >= self._ends[name]:
-                        self._runs[name] = None
-                        return
-                    count = min(PIECE, self._ends[name] - self._at[name])
-                got = file.readinto(buffer[:count])
+class _File:
+    """How far the hash of a file is (`at`), and which ranges after that are whole (`whole`: start → end)."""
+
+    def __init__(self, path: Path, size: int):
+        self.path, self.size, self.at = path, size, 0
+        self.hash, self.whole = hashlib.sha256(), {}
+        self.lock, self.busy = threading.Lock(), False
+
+    def go_on(self, end: int, data=None) -> None:
+        """Hash up to `end`, from memory if `data` are the bytes up to there."""
+        if data is None:
+            self._read(end)
+        else:
+            self.hash.update(data)
+        self.at = end
+
+    def _read(self, end: int) -> None:
+        buffer, rest = memoryview(bytearray(min(PIECE, end - self.at))), end - self.at
+        with open(self.path, "rb", 0) as file:
+            file.seek(self.at)
+            while rest:
+                got = file.readinto(buffer[:rest])
                 if not got:
-                    raise OSError(f"{name} ends before it should")
-                self._hashes[name].update(buffer[:got])
-                self._at[name] += got
+                    raise OSError(f"{self.path.name} ends before it should")
+                self.hash.update(buffer[:got])
+                rest -= got

@@ -90,7 +90,7 @@ class Writer:
     `finished` was given until then.
     """
 
-    def __init__(self, items, shard_size: int, metadata: dict, digest: str, scratch, pool=None):
+    def __init__(self, items, shard_size: int, metadata: dict, digest: str, scratch):
         self.items, self.scratch, self.digest = items, Path(scratch), digest
         self.places, self.files = layout(items, shard_size, metadata)
         self.rows: list[dict] = []
@@ -101,17 +101,9 @@ class Writer:
         self._syncing: Future | None = None
         self._dirty: set[str] = set()
         self._unsynced, self._new_rows = 0, []
-        self.hasher = self._make_hasher(pool)
-        for index in range(self.position["item"]):
-            self.hasher.finished(index)
-
-    def _make_hasher(self, pool) -> Hasher:
-        parts: dict[str, list] = {name: [] for name in self.files}
-        for index, (item, place) in enumerate(zip(self.items, self.places)):
-            parts[place.file].append((index, place.offset + size_of(item)))
-        for found in parts.values():
-            found.sort(key=lambda part: (part[1], part[0]))
-        return Hasher(self.scratch, parts, {name: size for name, (_, size) in self.files.items()}, pool)
+        self.hasher = Hasher(self.scratch, {name: size for name, (_, size) in self.files.items()})
+        for name, (header, _) in self.files.items():
+            self.hasher.wrote(name, 0, len(header), header)
 
     def _take_up(self) -> dict | None:
         """The last position of a journal of the same merge whose files are all there, their headers as they should be."""
@@ -158,11 +150,12 @@ class Writer:
 
     def write(self, index: int, start: int, data) -> None:
         """Bytes of item `index` from its byte `start` on; from any thread."""
-        place, rest = self.places[index], memoryview(data).cast("B")
-        offset = place.offset + start
+        place, data = self.places[index], memoryview(data).cast("B")
+        rest, offset = data, place.offset + start
         while len(rest):
             done = os.pwrite(self._fds[place.file], rest, offset)
             rest, offset = rest[done:], offset + done
+        self.hasher.wrote(place.file, place.offset + start, offset, data)
 
     def advance(self, index: int, block: int, nbytes: int, **more) -> None:
         """All before block `block` of item `index` is written; `nbytes` since the last call. Syncs now and then."""
@@ -178,7 +171,6 @@ class Writer:
             self.rows.append(row)
             self._new_rows.append(row)
         self.position = {"item": index + 1, "block": 0}
-        self.hasher.finished(index)
 
     def _sync(self) -> None:
         """In the background: the bytes, then the line that says so."""

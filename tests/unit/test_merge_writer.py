@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+import random
 import stat
 import struct
 from concurrent.futures import ThreadPoolExecutor
@@ -199,13 +200,33 @@ def test_digests_are_those_of_the_bytes(tmp_path, monkeypatch, threads, shard_si
 
 def test_a_hash_of_what_is_not_there_fails(tmp_path):
     (tmp_path / "x").write_bytes(b"1234")
-    with ThreadPoolExecutor(2) as pool:
-        for one in (pool, None):
-            hasher = Hasher(tmp_path, {"x": [(0, 3), (1, 9)]}, {"x": 9}, one)
-            hasher.finished(1)
-            hasher.finished(0)
-            with pytest.raises(OSError, match="x ends before it should"):
-                hasher.digests()
+    hasher = Hasher(tmp_path, {"x": 9})
+    hasher.wrote("x", 0, 3, b"123")
+    with pytest.raises(OSError, match="x ends before it should"):
+        hasher.digests()
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_a_hash_of_ranges_in_any_order(tmp_path, threads):
+    """Every byte once, whoever brings it; what is in memory is believed, the rest is read."""
+    data, rng = random.Random(0).randbytes(300_000), random.Random(1)
+    (tmp_path / "x").write_bytes(data)
+    for case in range(30):
+        ends = sorted({*rng.sample(range(1, len(data)), 60), len(data)})
+        ranges = list(zip([0, *ends], ends))
+        rng.shuffle(ranges)
+        del ranges[:case % 3]  # the rest is taken at the end
+        hasher = Hasher(tmp_path, {"x": len(data)})
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(lambda one: hasher.wrote("x", *one, data[slice(*one)] if one[0] % 2 else None), ranges))
+        assert hasher.digests() == {"x": hashlib.sha256(data).hexdigest()}
+
+
+def test_what_comes_in_its_turn_is_not_read_again(tmp_path):
+    hasher = Hasher(tmp_path, {"missing": 6})
+    hasher.wrote("missing", 0, 2, b"ab")
+    hasher.wrote("missing", 2, 6, b"cdef")
+    assert hasher.digests() == {"missing": hashlib.sha256(b"abcdef").hexdigest()}
 
 
 def test_a_full_disk_is_said_before_anything_is_computed(tmp_path, monkeypatch):
