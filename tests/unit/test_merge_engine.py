@@ -195,6 +195,24 @@ def test_nan_and_infinity_are_counted_and_refused(tmp_path):
     assert load_file(tmp_path / "out/model.safetensors")["mlp"].isfinite().logical_not().sum() == 3
 
 
+@pytest.mark.parametrize("threads", [1, 4])
+@pytest.mark.parametrize("method", [Linear(), Slerp()])
+def test_the_first_bad_tensor_is_the_one_that_is_named(tmp_path, threads, method):
+    """Blocks of the next tensor are computed while those of the one before are still being written."""
+    tensors, checkpoints = models(tmp_path)
+    names = list(checkpoints[1].tensors)
+    first, second = [name for name in names if name in ("scalar", "mlp", "norm")][:2]
+    for name in (first, second):
+        tensors[1][name].view(-1)[-1] = float("nan")
+    save_file(tensors[1], tmp_path / "m1.safetensors")
+    plan = plan_of(checkpoints, method, [{}] * 2, {}, base=False)
+    for _ in range(3):  # also on a later start, which begins with what is there
+        with pytest.raises(BadModel, match=f"tensor {first} has NaN or infinite numbers: 1 in .*m1.safetensors"):
+            engine.run(plan, tmp_path / "out", tmp_path / "scratch", threads=threads)
+    done = engine.run(plan, tmp_path / "out", tmp_path / "scratch", threads=threads, force=True)
+    assert done["nonfinite"] == {first: 1, second: 1}
+
+
 def test_an_input_that_changes_meanwhile_is_noticed(tmp_path, monkeypatch):
     tensors, checkpoints = models(tmp_path)
     plan = plan_of(checkpoints, Linear(), [{"weight": 0.5}] * 2, {"normalize": True}, base=False)
