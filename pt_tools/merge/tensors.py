@@ -20,7 +20,8 @@ from pt_tools.merge import numbers
 LARGEST_HEADER = 100_000_000  # bytes; the limit of the format's own library
 QUANTISED = re.compile(r"(F8_|F6_|F4$)|(U8|I8|I4|U4)$")
 QUANTISED_NAME = re.compile(r"(^|[._])(qweight|qzeros|g_idx|absmax|quant_map|quant_state|SCB|weight_packed|"
-                            r"weight_scale\w*|weight_zero_point|input_scale|scale_inv|scales)($|\.)")
+                            r"weight_scale\w*|weight_zero_point|input_scale|scale_inv)($|\.)")
+MASK = re.compile(r"(^|[._])(attn|attention)\.(masked_)?bias$|mask$")  # bytes that are no weights: causal masks of GPT-NeoX
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +176,7 @@ def _refuse_quantised(checkpoint: Checkpoint) -> None:
     if checkpoint.config.get("quantization_config"):
         raise BadModel("quantised (quantization_config in config.json): dequantise it first", str(checkpoint.path))
     for name, tensor in checkpoint.tensors.items():
-        if QUANTISED.match(tensor.dtype) or QUANTISED_NAME.search(name):
+        if QUANTISED_NAME.search(name) or (QUANTISED.match(tensor.dtype) and not MASK.search(name)):
             raise BadModel(f"tensor {name} ({tensor.dtype}) is quantised: dequantise the model first",
                            str(checkpoint.path))
 

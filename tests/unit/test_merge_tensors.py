@@ -96,6 +96,16 @@ def test_pickle_and_quantised_configs_are_refused(tmp_path):
         Checkpoint(tmp_path)
 
 
+def test_masks_of_bytes_and_scales_of_layers_are_not_taken_for_quantised(tmp_path):
+    tensors = {"gpt_neox.layers.0.attention.bias": torch.ones(1, 1, 4, 4, dtype=torch.uint8).tril(),
+               "vision.layer_scales": torch.full((3,), 0.1), "causal_mask": torch.ones(2, dtype=torch.int8)}
+    save_file(tensors, tmp_path / "model.safetensors")
+    assert Checkpoint(tmp_path).tensors.keys() == tensors.keys()
+    save_file(tensors | {"layers.0.mlp.weight": torch.ones(2, dtype=torch.int8)}, tmp_path / "model.safetensors")
+    with pytest.raises(BadModel, match=r"tensor layers.0.mlp.weight \(I8\) is quantised: dequantise the model first"):
+        Checkpoint(tmp_path)
+
+
 def test_shared_tensors_have_all_their_names(tmp_path):
     """safetensors' save_model stores one of them and notes the others."""
     from safetensors.torch import save_model
