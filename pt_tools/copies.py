@@ -75,12 +75,12 @@ class Index:
 
 
 def index(job, files, rules: Rules, finder, jobs: int, ids: bool = False) -> Index:
-    """Index the rows of all inputs; the keys that `finder.of(texts)` makes of a block go to `finder.add`.
+    """Index the rows of all inputs; the keys that `finder.of` makes of a block's `finder.key(text)` go to `finder.add`.
 
     With `ids` there is a column of hashes of the ids.
     """
     found = Index(files)
-    for file, columns, sources, odd, keys in blocks.each(job, _index, rules, finder.text, finder.of, ids, jobs=jobs):
+    for file, columns, sources, odd, keys in blocks.each(job, _index, rules, finder.text, finder.key, finder.of, ids, jobs=jobs):
         numbers = [found.sources.setdefault(name, len(found.sources)) for name in sources]
         columns["source"] = map(numbers.__getitem__, columns["source"])
         found.add(file, columns, odd)
@@ -88,9 +88,9 @@ def index(job, files, rules: Rules, finder, jobs: int, ids: bool = False) -> Ind
     return found
 
 
-def _index(records, out, rules, text, of, with_ids):
+def _index(records, out, rules, text, key, of, with_ids):
     """(number of the file, columns of its rows, names of the sources, odd rows, keys) of a block."""
-    texts, odd, ids, ranking = [], [], [], _Ranking(rules)
+    keys, odd, ids, ranking = [], [], [], _Ranking(rules)
     spans, lines, source, sources = [], [], [], {}
     for rec in record.checked(records):
         said = text(rec, rules.on)
@@ -103,15 +103,15 @@ def _index(records, out, rules, text, of, with_ids):
         if with_ids:
             ids.append(id_number(record.ensure_id(rec)["id"]))
         if records.line is None or not records.line.endswith(b"}\n"):
-            odd.append(len(texts))
+            odd.append(len(keys))
         spans.append(records.span)
         lines.append(records.number)
         source.append(sources.setdefault(rec.get("source"), len(sources)))
-        texts.append(said)
+        keys.append(key(said))
     starts = [records.block.start + start for start, _ in spans]
     columns = zip(Index.TYPES.items(), (starts, [length for _, length in spans], lines, source, ranking.ranks, ranking.measures, ids))
     packed = {name: array(code, values) for (name, code), values in columns}
-    return records.block.file, packed, [name or "none" for name in sources], odd, of(texts)
+    return records.block.file, packed, [name or "none" for name in sources], odd, of(keys)
 
 
 def id_number(id: str) -> int:

@@ -8,7 +8,7 @@ from functools import partial
 
 from pt_tools import blocks, stop
 from pt_tools.copies import PORTION
-from pt_tools.curate import compared
+from pt_tools.curate import compared, exact
 
 
 @dataclass
@@ -33,18 +33,16 @@ class Exact:
         self._keys = array("I")
 
     @staticmethod
-    def of(texts):
-        from pt_tools.curate.exact import rough_key
+    def key(turns):
+        return exact.rough_key(turns) if any(turns) else 0
 
-        return array("I", [rough_key(turns) if any(turns) else 0 for turns in texts])
+    of = staticmethod(partial(array, "I"))
 
     def add(self, keys):
         self._keys.extend(keys)
 
     def found(self, index, rules, jobs) -> Found:
-        from pt_tools.curate.exact import alike
-
-        parts = blocks.ordered(partial(_exact, index, rules.on), _portions(alike(self._keys)), jobs)
+        parts = blocks.ordered(partial(_exact, index, rules.on), _portions(exact.alike(self._keys)), jobs)
         return Found(sorted(cluster for part in parts for cluster in part))
 
 
@@ -63,21 +61,13 @@ def _portions(groups):
 
 def _exact(index, on, groups):
     """The clusters within groups of rows that share a rough key."""
-    from pt_tools.curate.exact import Equal
-
-    clusters = []
-    for group in groups:
-        equal = Equal(lambda row: compared.turns(index.read(row), on))
-        for row in group:
-            equal.add(row)
-        clusters += equal.clusters()
-    return clusters
+    return [cluster for group in groups for cluster in exact.clusters(group, lambda row: compared.turns(index.read(row), on))]
 
 
 class Near:
     """Finds rows most of whose n-grams are the same."""
 
-    text = staticmethod(compared.conversation)
+    text, key = staticmethod(compared.conversation), str
 
     def __init__(self, threshold: float, directory=None):
         from pt_tools.curate import bands, near

@@ -45,13 +45,14 @@ def _are_plain(turns):
     role, allowed = None, FIRST_ROLES
     if type(turns) is not list:
         return False
-    for turn in turns:
-        if type(turn) is not dict or len(turn) != 2:
-            return False
-        role, content = turn.get("role"), turn.get("content")
-        if type(content) is not str or not content or content.isspace() or role not in allowed:
-            return False
-        if ("<" in content or "[" in content) and record.template_token(content):
-            return False
-        allowed = record.NEXT_ROLES[role]
+    try:
+        for turn in turns:
+            role, content = turn["role"], turn["content"]
+            if type(content) is not str or len(turn) != 2 or role not in allowed or not content or content.isspace():
+                return False
+            if ("<" in content or "[" in content) and record.template_token(content):
+                return False
+            allowed = record.NEXT_ROLES[role]
+    except (KeyError, TypeError):  # no message
+        return False
     return role == "assistant"

@@ -68,7 +68,7 @@ class Files:
 
 def _with_block(records, out, work, args):
     columns, answer = work(records, out, *args)
-    return records.block.name, records.block.before, len(records.block.data), columns, answer
+    return records.block.name, records.block.before, sum(map(len, records.block.lines)), columns, answer
 
 
 @contextlib.contextmanager

@@ -100,9 +100,11 @@ def untrained(turns: list[dict]) -> list[dict]:
 
 def user_turns(rec: dict) -> list[str]:
     """The texts of the user's turns; of a text record its whole text."""
-    if kind(rec) == "text":
+    found = kind(rec)
+    if found == "text":
         return [rec["text"]]
-    return [turn["content"] for turn in as_turns(prompt_of(rec), "user") if turn["role"] == "user"]
+    turns = rec["messages"] if found == "messages" else as_turns(prompt_of(rec), "user")
+    return [turn["content"] for turn in turns if turn["role"] == "user"]
 
 
 def implicit_prompt(chosen, rejected):

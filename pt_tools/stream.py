@@ -127,16 +127,21 @@ class Reader:
         if self.is_array(file):
             yield from self.items(file.read(), name)
         else:
-            yield from self.lines(file, name)
+            yield from self.lines(self._lines(file), name)
 
-    def lines(self, file, name, before=0):
-        """The records of an open file whose first line has number `before` + 1."""
+    def lines(self, lines, name, before=0):
+        """The records of some lines, the first of which has number `before` + 1."""
         import orjson
 
-        loads, n, plain = orjson.loads, self.rows.n, self.plain
-        self._where, self._name, self.number, self.span = None, name, before, (0, 0)
-        for line in self._lines(file):
-            stop.check()
+        loads, n, plain, check, end = orjson.loads, self.rows.n, self.plain, stop.check, 0
+        self._where, self._name, self.number = None, name, before
+        for line in lines:
+            check()
+            self.number += 1
+            self.span = end, len(line)
+            end += len(line)
+            if len(line) > self.max_line:
+                raise BadData(f"line is longer than {self.max_line} bytes", self.where)
             try:
                 record, self.line = loads(line), line
             except ValueError:
@@ -183,15 +188,10 @@ class Reader:
                 self.reject("not a JSON object", str(item)[:1000])
 
     def _lines(self, file):
-        """The lines of an open file."""
-        start, read = 0, functools.partial(file.readline, self.max_line + 1)
+        """The lines of an open file; of one that is too long more than `max_line` bytes."""
+        read = functools.partial(file.readline, self.max_line + 1)
         try:
-            for line in self._waited_for(file) if _may_wait(file) else iter(read, b""):
-                self.number += 1
-                self.span, start = (start, len(line)), start + len(line)
-                if len(line) > self.max_line:
-                    raise BadData(f"line is longer than {self.max_line} bytes", self.where)
-                yield line
+            yield from self._waited_for(file) if _may_wait(file) else iter(read, b"")
         except (EOFError, OSError, ValueError) as error:
             raise BadData(f"cannot be read: {error}", f"{self._name}:{self.number + 1}") from None
 
@@ -244,7 +244,7 @@ class Writer:
         self._file, self.rows = file, rows
 
     def write(self, record: dict) -> None:
-        self._file.write(dumps(record) + b"\n")
+        self._file.write(dumps(record, newline=True))
         if self.rows is not None:
             self.rows.n["out"] += 1
 
@@ -266,11 +266,11 @@ class Writer:
         self._file.flush()
 
 
-def dumps(record) -> bytes:
+def dumps(record, newline: bool = False) -> bytes:
     """One record as JSON bytes; numbers that JSON does not know become null."""
     import orjson
 
-    return orjson.dumps(record, option=orjson.OPT_SERIALIZE_NUMPY)
+    return orjson.dumps(record, option=orjson.OPT_SERIALIZE_NUMPY | (orjson.OPT_APPEND_NEWLINE if newline else 0))
 
 
 def open_input(path: str):

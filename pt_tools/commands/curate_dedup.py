@@ -202,7 +202,8 @@ def _decontaminate(records, out, index, on, mark):
             lines.append(stream.dumps({**(orjson.loads(row) if isinstance(row, bytes) else row), "contamination": hits}))
         else:
             records.rows.add("dropped", 1, f"overlaps {hits[0]['eval']}")
-    out.write_lines(b"".join([line if line.endswith(b"}\n") else line.rstrip() + b"\n" for line in lines]))
+    for line in lines:
+        out.write_lines(line if line.endswith(b"}\n") else line.rstrip() + b"\n")
     records.rows.add("out", len(lines))
     return table, first
 

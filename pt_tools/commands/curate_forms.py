@@ -62,6 +62,10 @@ def convert(cfg, job):
 
 
 def _convert(records, out, cfg):
+    from pt_tools.curate import formats
+
+    if cfg.format in (None, "messages"):
+        records.plain = formats.is_record
     return _convert_rows(records, records, out, cfg)
 
 
@@ -74,8 +78,8 @@ def _convert_rows(rows, records, out, cfg):
     forms = Counter()
     for row in rows:
         try:
-            form = cfg.format or formats.detect(row)
-            rec = formats.convert(row, form)
+            form = "messages" if records.is_plain else cfg.format or formats.detect(row)
+            rec = row if records.is_plain else formats.convert(row, form)
         except ValueError as reason:
             records.reject(str(reason), row)
         else:
@@ -86,6 +90,8 @@ def _convert_rows(rows, records, out, cfg):
 
 def _labelled(rec, cfg, records):
     """The record with id, source and domain first."""
+    if records.is_plain and tuple(rec) == ("id", "source", "messages") and not (cfg.source or cfg.domain):
+        return rec  # the commonest, as it is
     labels = {"id": rec.get("id") or record.content_hash(rec),
               "source": cfg.source or rec.get("source") or cfg.dataset or stem(records.where.rpartition(":")[0]),
               "domain": cfg.domain or rec.get("domain")}

@@ -18,7 +18,7 @@ def turns(rec: dict, on: str) -> list[str]:
     """
     if on == "prompt":
         return record.user_turns(rec)
-    return [_text(turn) for turn in _turns(rec) if on == "all" or turn["role"] == "assistant"]
+    return [turn["content"] if len(turn) == 2 else _text(turn) for turn in _turns(rec) if on == "all" or turn["role"] == "assistant"]
 
 
 def conversation(rec: dict, on: str) -> str:

@@ -68,36 +68,25 @@ def _alike_many(keys):
     return sorted(groups)
 
 
-class Equal:
-    """Tells which texts are copies; `read(place)` gives the turns of one.
+def clusters(places: list, read) -> list[list]:
+    """The copies among some places, a list for each text that several have, in order; `read(place)` gives the turns of one.
 
-    Most are the same to the letter, or differ in their letters, and need no second look.
+    Most are the same to the letter, or differ in their letters, and need no third look.
     """
-
-    def __init__(self, read):
-        self._read = read
-        self._same = {}  # hash of the turns as they are -> places
-        self._letters = {}  # hash of their letters -> the first such
-        self._whole = {}  # hash of the turns -> whole key, of those that have the letters of another
-
-    def add(self, place) -> None:
-        turns = self._read(place)
+    same, alike = {}, {}  # hash of the turns as they are -> places; hash of their letters -> hashes of such turns
+    for place in places:
+        turns = read(place)
         raw = hash(tuple(turns))
-        self._same.setdefault(raw, []).append(place)
-        if len(self._same[raw]) > 1:
-            return
-        first = self._letters.setdefault(hash(_ascii_letters("\n".join(turns))), raw)
-        if first != raw:
-            if first not in self._whole:
-                self._whole[first] = whole_key(self._read(self._same[first][0]))
-            self._whole[raw] = whole_key(turns)
-
-    def clusters(self) -> list[list]:
-        """The places of those that have copies, a list for each cluster, in order."""
+        if raw not in same:
+            alike.setdefault(hash(_ascii_letters("\n".join(turns))), []).append(raw)
+        same.setdefault(raw, []).append(place)
+    found = []
+    for raws in alike.values():
         by_key = {}
-        for raw, places in self._same.items():
-            by_key.setdefault(self._whole.get(raw, raw), []).extend(places)
-        return sorted(sorted(places) for places in by_key.values() if len(places) > 1)
+        for raw in raws:
+            by_key.setdefault(whole_key(read(same[raw][0])) if len(raws) > 1 else None, []).extend(same[raw])
+        found += [sorted(copies) for copies in by_key.values() if len(copies) > 1]
+    return sorted(found)
 
 
 def _ascii_letters(text):

@@ -14,6 +14,7 @@ from pt_tools.curate import turns
 from pt_tools.plain import is_plain
 
 _KINDS = ("prompt", "messages", "completion", "chosen", "rejected")
+_LABELLED, _TURN = {*record.LABELS, "messages"}, ("role", "content")
 # A row that has these keys without a value does not have them.
 _LABELS = ("id", "source", "domain", "safety", "weight", "margin", "reward", "verifier", "completions", "tools")
 
@@ -41,6 +42,12 @@ def convert(obj: dict, format: str | None = None) -> dict:
     if not is_plain(rec):
         record.check(rec)
     return rec
+
+
+def is_record(row: dict) -> bool:
+    """Whether a row is a plain conversation that `convert` leaves as it is. False says nothing."""
+    return (_LABELLED.issuperset(row) and is_plain(row) and all([row[key] for key in row])
+            and [*map(tuple, row["messages"])].count(_TURN) == len(row["messages"]))
 
 
 def _with_rest(made, row):

@@ -19,6 +19,7 @@ BETWEEN = re.compile(
     r"\u104a-\u104f\u10fb\u1360-\u1368\u1680\u17d4-\u17d6\u17d8-\u17da\u1800-\u180a\u2000-\u206f\u207d\u207e\u2308-\u230b"
     r"\u2329\u232a\u27e6-\u27eb\u2983-\u2998\u2e00-\u2e2e\u2e30-\u2e7f\u3000-\u3004\u3008-\u3020\u3030\u303d\u30a0\u30fb"
     r"\ufe10-\ufe1f\ufe30-\ufe6b\ufeff\uff01-\uff05\uff07-\uff0a\uff0c-\uff0f\uff1a\uff1b\uff1f\uff20\uff3b-\uff40\uff5b-\uff65]+")
+_SPACES = re.compile(b"  +")
 _SPACED = [(sign, f" {sign} ") for sign in OPERATORS]
 _TERMS = bytes(c if chr(c).isalnum() or chr(c) in OPERATORS else 32 for c in range(128)) + bytes(range(128, 256))
 # The same for ASCII texts without operators: letters in lower case. And all bytes but those of operators and minus.
@@ -61,24 +62,37 @@ def prompt_key(turns: list[str]) -> tuple[str, ...]:
 
 
 def _terms(text):
-    if text.isascii():
-        data = text.encode()
-        signs = data.translate(None, _NO_SIGNS)
-        if not signs.strip(b"-") and not (signs and MINUS.search(text)):
-            return b" ".join(data.translate(_PLAIN).split()).decode()
+    data = text.encode("utf-8", "replace")
+    signs = data.translate(None, _NO_SIGNS)
+    if text.isascii() and not signs.strip(b"-") and not (signs and MINUS.search(text)):
+        return _SPACES.sub(b" ", data.translate(_PLAIN)).strip(b" ").decode()
     text = fold(text)
-    if "-" in text:
+    if b"-" in signs:
         text = MINUS.sub("−", text)
     for sign, spaced in _SPACED:
         if sign in text:
             text = text.replace(sign, spaced)
-    if not text.isascii():
-        text = BETWEEN.sub(" ", text)
+    data = text.encode("utf-8", "replace")
+    if not data.isascii():
+        for lead, between in _between():
+            if lead in data:
+                data = between.sub(b" ", data)
         leads, before, behind = _spaceless()
-        data = text.encode("utf-8", "replace")
         if any(lead in data for lead in leads):
-            text = behind.sub("", before.sub("", text))
-    return b" ".join(text.encode("utf-8", "replace").translate(_TERMS).split()).decode()
+            data = behind.sub("", before.sub("", data.decode())).encode()
+    return _SPACES.sub(b" ", data.translate(_TERMS)).strip(b" ").decode()
+
+
+@functools.cache
+def _between():
+    """BETWEEN for the bytes of UTF-8, by the first byte: most texts have few of them, and a byte is soon found."""
+    seconds = {}
+    for char in "".join(BETWEEN.findall("".join(map(chr, (*range(0x80, 0xD800), *range(0xE000, 0x10000)))))):
+        data = char.encode()
+        seconds.setdefault(data[:1], {}).setdefault(data[1:-1], []).append(data[-1:])
+    return [(lead, re.compile(lead + b"(?:" + b"|".join(
+        re.escape(middle) + b"[" + re.escape(b"".join(last)) + b"]" for middle, last in of_lead.items()) + b")"))
+        for lead, of_lead in seconds.items()]
 
 
 @functools.cache
@@ -104,8 +118,10 @@ def _split(texts, proper):
     """`proper` are other forms of some of the texts, by their numbers."""
     import numpy as np
 
-    data = [proper.get(i, text).encode("utf-8", "replace") for i, text in enumerate(texts)]
-    behind = np.cumsum([0, *(len(one) + 1 for one in data)])
+    data = [text.encode("utf-8", "replace") for text in texts]
+    for i, text in proper.items():
+        data[i] = text.encode("utf-8", "replace")
+    behind = np.cumsum([0, *map(len, data)]) + np.arange(len(data) + 1)
     joined = b"\n".join([b"", *data, b" " * 8]).translate(_LOWER)
     buffer, cuts = np.frombuffer(joined, np.uint8), None
     if not joined.isascii():
@@ -128,7 +144,8 @@ def _proper(text):
     """The text in NFC, without letters that have another length in lower case."""
     text = unicodedata.normalize("NFC", text)
     for letter in RESIZED:
-        text = text.replace(letter, fold(letter))
+        if letter in text:
+            text = text.replace(letter, fold(letter))
     return text
 
 

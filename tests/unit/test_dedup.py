@@ -54,13 +54,10 @@ TURNS = st.lists(st.text(st.sampled_from("abAB. ,+é东\n"), max_size=8), min_si
 
 @given(st.lists(TURNS, max_size=12))
 def test_equal_texts_against_the_twin(rows):
-    equal = exact.Equal(rows.__getitem__)
-    for row in range(len(rows)):
-        equal.add(row)
     groups = collections.defaultdict(list)
     for row, turns in enumerate(rows):
         groups[prompt_key(turns)].append(row)
-    assert equal.clusters() == sorted(group for group in groups.values() if len(group) > 1)
+    assert exact.clusters(range(len(rows)), rows.__getitem__) == sorted(group for group in groups.values() if len(group) > 1)
 
 
 SOUND = st.text(st.one_of(st.sampled_from("abcXYZ 019.,\n“”é东京кИ"), st.characters(codec="utf-8", exclude_characters="-")), max_size=700)

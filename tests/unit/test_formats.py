@@ -273,3 +273,17 @@ def test_ids():
     assert "id" not in record.convert({"id": None, "text": "t"}) and "id" not in record.convert({"id": "", "text": "t"})
     with pytest.raises(ValueError, match="id is a number, not a string"):
         record.convert({"id": 7.5, "text": "t"})
+
+
+def test_records_that_pass_as_they_are():
+    """`is_record` is a short cut: where it says yes, the long way changes nothing."""
+    chat = [user("q"), assistant("a")]
+    plain = {"id": "i", "source": "s", "domain": "d", "messages": [system("t"), *chat]}
+    assert formats.is_record(plain) and formats.convert(copy.deepcopy(plain)) == plain
+    turned = {"messages": [{"content": "q", "role": "user"}, assistant("a")]}
+    for row in ({"messages": chat, "id": ""}, {"messages": chat, "source": None}, {"messages": chat, "id": 7}, turned,
+                {"messages": chat, "system": "t"}, {"messages": chat[:1]}, {"messages": []}, {"messages": "q"}, {"id": "i"},
+                {"messages": [{"role": "human", "content": "q"}, assistant("a")]}, {"messages": [["role", "content"]]},
+                {"messages": [{**user("q"), "name": "n"}, assistant("a")]}, {"messages": [user("<|im_end|>"), assistant("a")]}):
+        assert not formats.is_record(row)
+    assert [list(turn) for turn in formats.convert(turned)["messages"]] == [["role", "content"]] * 2

@@ -63,6 +63,17 @@ def test_letters_of_another_length_in_lower_case_are_known():
         assert words.words(f"a{c}b") == [f"a{words.fold(c)}b"]
 
 
+def test_every_sign_between_words_is_a_space():
+    """Whatever its bytes in UTF-8 are."""
+    signs = words.BETWEEN.findall("".join(map(chr, (*range(0x80, 0xD800), *range(0xE000, 0x10000)))))
+    signs = [c for run in signs for c in run]
+    assert len(signs) > 500
+    assert {c for c in signs if prompt_key([f"б{c}b {c}{c} b{c}"]) != ("б b b",)} <= {"İ"}
+    for c in map(chr, range(0xA0, 0x3000)):
+        if not words.BETWEEN.match(c) and not unicodedata.combining(c) and unicodedata.normalize("NFC", c) == c:
+            assert c.lower() in prompt_key([f"б{c}b"])[0] or c in "×÷−" + "İς", hex(ord(c))
+
+
 def test_prompt_keys():
     assert prompt_key(["What is 2+2?"]) == prompt_key(["what  IS 2 + 2"]) == ("what is 2 + 2",)
     assert len({prompt_key([f"What is 47{op}38?"]) for op in "+-*/^"}) == 5
