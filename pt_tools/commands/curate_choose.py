@@ -60,7 +60,8 @@ def pair(cfg, job):
 
     Chosen is a completion of the highest reward, rejected a random one of lower reward (Tulu 3) or the worst; or
     every two that differ; or one of a strong and one of a weak model (delta learning). Completions without a reward
-    or a text are left aside; records that give no pair are dropped and counted. Rows that are pairs already get the
+    or a text are left aside; records that give no pair are dropped and counted. With --per-prompt the pairs after the
+    first of record ID have the ids ID/2, ID/3, ..., which no record should have already. Rows that are pairs already get the
     margin of their `rating` with --margins, or a rating by their margin. Says on stderr how long chosen and rejected
     answers are, by source: a policy learns length where the better answers are the longer ones.
     """
@@ -135,8 +136,8 @@ BEST = ["pt-curate best scored.jsonl -o sft.jsonl", "pt-curate best scored.jsonl
 def best(cfg, job):
     """Make conversations of the best completions (rejection sampling).
 
-    Every kept completion becomes one record with messages, its reward and its rank. Records without one that
-    qualifies are dropped and counted. With --pool id or prompt the samples of earlier rounds are among them (Llama 2);
+    Every kept completion becomes one record with messages, its reward and its rank; with --per-prompt those after the
+    first of record ID have the ids ID/2, ID/3, ..., which no record should have already. Records without one that qualifies are dropped and counted. With --pool id or prompt the samples of earlier rounds are among them (Llama 2);
     score them anew first, as rewards of two models are not comparable.
     """
     for _ in _each(cfg, job, _bests, _best_rule(cfg)):

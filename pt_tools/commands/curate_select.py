@@ -46,12 +46,17 @@ def split(cfg, job):
     are written as they came, in their order; --by cluster reads them twice (see pt-curate mix) and holds clusters in
     memory.
     """
+    import os
+
     from pt_tools import blocks, parts
 
     shares = _shares(cfg.part)
     if "{part}" not in cfg.out:
         raise Usage("--out needs {part} where the name of the part goes")
-    with parts.opened(split, job, {name: cfg.out.replace("{part}", name) for name in shares}) as out:
+    paths = {name: cfg.out.replace("{part}", name) for name in shares}
+    if len(set(map(os.path.realpath, paths.values()))) < len(paths):
+        raise Usage("--part: two parts would be one file")
+    with parts.opened(split, job, paths) as out:
         job.out = out
         if out.done:
             job.say("all parts are complete and up to date; nothing to do")

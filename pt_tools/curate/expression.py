@@ -44,7 +44,8 @@ def parse(text: str):
         with warnings.catch_warnings(action="ignore"):  # of "\d", which means what it should
             tree = ast.parse(text.strip(), mode="eval")
     except SyntaxError as error:
-        raise ValueError(f"{error.msg} at column {error.offset}") from None
+        where = f" at column {error.offset}" if error.offset else " at its end" if error.offset == 0 else ""
+        raise ValueError(f"{error.msg}{where}") from None
     except (ValueError, RecursionError, MemoryError):
         raise ValueError("nested too deeply, or no text") from None
     compiler = _Compiler()

@@ -29,7 +29,7 @@ _IPV6 = re.compile(r"[23][0-9A-Fa-f]{3}(?::[0-9A-Fa-f]{0,4}){2,7}")
 _NOT_AN_IP = re.compile(r"(?i)(?:\b(?:v|ver|version|release|section|sec|chapter|figure|fig|table|firmware|build|python|java|"
                         r"chrome)|§)[.:]? ?\Z")
 _CARD = re.compile(r"[2-6][0-9]{3}(?:(?: [0-9]{4}){3}|(?:-[0-9]{4}){3})|3[0-9]{3}[ -][0-9]{6}[ -][0-9]{4,5}|"
-                   r"[2-6][0-9]{14,15}")
+                   r"[2-6][0-9]{14,15}|3[0-9]{13}")
 _KEYS = re.compile(
     r"(?<![A-Za-z0-9_-])(?:sk-[A-Za-z0-9_-]{20,}|[rsp]k_(?:live|test)_[A-Za-z0-9]{16,}|gh[pousr]_[A-Za-z0-9]{30,}"
     r"|github_pat_[A-Za-z0-9_]{30,}|glpat-[A-Za-z0-9_-]{20,}|hf_[A-Za-z0-9]{30,}|xox[abeoprs]-[A-Za-z0-9-]{10,}"
@@ -150,7 +150,7 @@ def _is_card(digits):
     two, four, n = int(digits[:2]), int(digits[:4]), len(digits)
     known = {16: (digits[0] == "4" or 51 <= two <= 55 or 2221 <= four <= 2720 or 3528 <= four <= 3589 or four == 6011
                   or two in (62, 64, 65)),
-             15: two in (34, 37), 14: two in (36, 38, 39)}[n]
+             15: two in (34, 37), 14: two in (36, 38, 39) or 3000 <= four <= 3059}[n]
     return known and luhn(digits) and len(set(digits)) > 1
 
 

@@ -196,6 +196,7 @@ def test_split_writes_nothing_when_a_row_is_bad(tmp_path, pt):
     (("split", "--part", "a", "-o", "{part}"), "has not the form NAME=NUMBER"),
     (("split", "--part", "a=0.1", "--part", "a=0.2", "-o", "{part}"), "given twice"),
     (("split", "--part", "a=x", "-o", "{part}"), "--part"),
+    (("split", "--part", "a=0.1", "--part", "./a=0.2", "-o", "{part}"), "one file"),
     (("mix", "a.jsonl", "--take", "b.jsonl=1"), "b.jsonl is not among the files"),
     (("mix", "a.jsonl", "--take", "a.jsonl=many"), "neither a number of rows nor a share"),
     (("mix", "a.jsonl", "--weight", "a.jsonl=1"), "--weight is of use only with --total"),

@@ -78,7 +78,7 @@ def test_what_makes_no_sense_for_a_record(text, reason):
 
 
 WRONG = [
-    ("", "it is empty"), ("  ", "it is empty"), ("a b", "at column 3"), ("n >", "at column"), ("a = 1", "at column"), ("a; b", "at column"),
+    ("", "it is empty"), ("  ", "it is empty"), ("a b", "at column 3"), ("n >", "at its end"), ("a = 1", "at column"), ("a; b", "at column"),
     ("import os", "at column"), ("n ** 2", r"the operators are \+ - \* / // %"), ("9 ** 9 ** 9 ** 9", "the operators are"), ("1 << 60", "the operators are"),
     ("a @ b", "the operators are"), ("~n", "this operator cannot be used"), ("+n", "this operator cannot be used"), ("a is b", "the comparisons are"),
     ("lambda: 1", "lambda cannot be used"), ("(x := 1)", ":= cannot be used"), ("f'{n}'", "an f-string cannot be used"), ("{1: 2}", "an object cannot be used"),
@@ -91,7 +91,7 @@ WRONG = [
     ("match(a, n)", "match takes a text in quotes"), ("match(a, '(')", "the pattern cannot be compiled"), ("match(a, '\\b')", "write the pattern as r"),
     ("field(n)", "field takes a text in quotes"), ("[x for x in a for y in b]", "one `for NAME in`"), ("[x for x, y in a]", "one `for NAME in`"),
     ("[x for x.y in a]", "one `for NAME in`"), ("[x for null in a]", "null has a meaning"), ("[[x for x in y] for x in a]", "x has a meaning"),
-    ("a[1:2:3]", "a slice has a start and an end only"), ("a[1, 2:3]", "cannot be used"), ("'a' 'b", "at column"), ("\0", "no text|at column"),
+    ("a[1:2:3]", "a slice has a start and an end only"), ("a[1, 2:3]", "cannot be used"), ("'a' 'b", "at column"), ("\0", "no text|null bytes"),
     ("x" * 10_001, "longer than 10000"),
 ]
 
