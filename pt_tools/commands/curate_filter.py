@@ -57,7 +57,8 @@ def filter(cfg, job):
     + - * / // %, == != < <= > >= in, and or not, A if B else C, [… for x in …]. Functions: abs all any language len lower
     match(text, r"pattern") max mean min round sum text words, and field("x-y") for a name that is none. A missing field
     is null: no order comparison with null is true, and max, min, sum and mean pass it over. A name that the record lacks
-    and its completions have is the list of theirs: max(reward), any(s > 0.5 for s in scores.math).
+    and its completions have is the list of theirs: max(reward), any(s > 0.5 for s in scores.math). A name that no row has
+    is said on stderr.
 
     Rules look at the response (all trained assistant turns, completion, chosen), the prompt or all of it, as of= says; of
     a record with sampled completions those that a rule finds are taken out, and the record when none is left.
@@ -178,10 +179,12 @@ def _listed_here(places, records, rec):
 
 def _filter(records, out, cfg):
     """Write what stays of a block; counts of what was found."""
-    from pt_tools.curate import selection
+    from pt_tools.curate import functions, selection
 
     plan, places, counts = _selection(cfg), _places(cfg.drop), Counter()
+    unseen = _fields(cfg.where)
     for rec in record.checked(records):
+        unseen = {name for name in unseen if functions.field(rec, name) is None} if unseen else unseen
         try:
             made, reason = selection.select(plan, rec, counts, bool(places) and _listed_here(places, records, rec))
         except ValueError as fault:
@@ -196,17 +199,27 @@ def _filter(records, out, cfg):
             out.copy(rec, records)
         else:
             out.write(made)
+    counts.update(("seen", name) for name in _fields(cfg.where) - unseen)
     return counts
 
 
+@functools.lru_cache(maxsize=1)
+def _fields(where):
+    from pt_tools.curate import expression
+
+    return frozenset().union(*map(expression.fields, where))
+
+
 def _tell(job, counts):
-    by_source, named = {}, {"hit": {}, "scrubbed": {}, "completions": {}}
+    by_source, named = {}, {"hit": {}, "scrubbed": {}, "completions": {}, "seen": {}}
     for (of, name, *what), n in sorted(counts.items()):
         if of == "source":
             by_source.setdefault(name, {})[what[0]] = n
         else:
             named[of][name] = n
     job.final |= {"by_source": by_source, "hits": named["hit"]}
+    if by_source and (unseen := sorted(_fields(job.cfg.where) - named["seen"].keys())):
+        job.say(f"no row has the field{'s' * (len(unseen) > 1)} {', '.join(unseen)}")
     if named["scrubbed"]:
         job.final["scrubbed"] = named["scrubbed"]
         job.say("scrubbed: " + ", ".join(f"{kind} {n}" for kind, n in named["scrubbed"].items()))

@@ -41,8 +41,7 @@ def parse(text: str):
     if len(text) > MAX_LENGTH:
         raise ValueError(f"longer than {MAX_LENGTH} characters")
     try:
-        with warnings.catch_warnings(action="ignore"):  # of "\d", which means what it should
-            tree = ast.parse(text.strip(), mode="eval")
+        tree = _tree(text)
     except SyntaxError as error:
         where = f" at column {error.offset}" if error.offset else " at its end" if error.offset == 0 else ""
         raise ValueError(f"{error.msg}{where}") from None
@@ -51,6 +50,20 @@ def parse(text: str):
     compiler = _Compiler()
     value = compiler.node(tree.body)
     return functools.partial(_guarded if compiler.may_take_long else _plain, value)
+
+
+def _tree(text):
+    with warnings.catch_warnings(action="ignore"):  # of "\d", which means what it should
+        return ast.parse(text.strip(), mode="eval")
+
+
+def fields(text: str) -> set[str]:
+    """The fields that an expression that can be parsed names."""
+    nodes = list(ast.walk(_tree(text)))
+    others = {node.func for node in nodes if isinstance(node, ast.Call)}
+    bound = {node.target.id for node in nodes if isinstance(node, ast.comprehension)}
+    names = {node.id for node in nodes if isinstance(node, ast.Name) and node not in others}
+    return names - bound - CONSTANTS.keys()
 
 
 def _plain(value, rec):

@@ -336,6 +336,15 @@ def test_unknown_keys_pass_through_every_verb(tmp_path, pt):
         assert made and all({key: rec[key] for key in extra} == extra for rec in made), verb
 
 
+def test_filter_names_fields_that_no_row_has(tmp_path, pt):
+    long = [user("q " * 3000), assistant("r")]  # so that there are several blocks
+    rows = [{"id": str(i), "source": "a", "messages": long, **({"x": 1} if i == 499 else {})} for i in range(500)]
+    jsonl(tmp_path / "all.jsonl", rows)
+    done = pt("pt-curate", "filter", 'sorce == "a" or source == "b" or x == 1', "all.jsonl", "-j", "2", check=0)
+    assert "no row has the field sorce\n" in done.err and len(done.out.splitlines()) == 1
+    assert "no row has" not in pt("pt-curate", "filter", "x == 1", "all.jsonl", check=0).err
+
+
 def test_a_stop_leaves_no_part_behind(tmp_path):
     argv = [str(Path(sys.executable).parent / "pt-curate"), "split", "--part", "a=0.5", "--part", "b=0.5", "-o", "{part}.jsonl"]
     process = subprocess.Popen(argv, stdin=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path)

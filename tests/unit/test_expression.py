@@ -164,3 +164,9 @@ def test_no_text_and_no_record_make_it_fail_otherwise_than_by_a_reason(text, rec
         expression.parse(text)(rec)
     except ValueError as error:
         assert 0 < len(str(error)) < 400
+
+
+def test_the_fields_that_it_names():
+    assert expression.fields('source == "a" and max(reward) > 0 or true') == {"source", "reward"}
+    assert expression.fields("any(c.score > least for c in completions if c.of) and messages[-1].role") == {"completions", "least", "messages"}
+    assert expression.fields('match(text(prompt), "\\d") and len(words) > 1') == {"prompt", "words"}
