@@ -11,19 +11,12 @@ import time
 from pathlib import Path
 
 import pytest
+from rows import assistant, user
 
 from pt_tools.commands import curate
 from test_commands import make_by_hand
 
 VERBS = sorted(curate.main.verbs)
-
-
-def user(text):
-    return {"role": "user", "content": text}
-
-
-def assistant(text):
-    return {"role": "assistant", "content": text}
 
 
 def jsonl(path, rows):

@@ -5,21 +5,9 @@ import shutil
 from pathlib import Path
 
 import pytest
+from rows import assistant, jsonl, user
 
 from pt_tools import blocks
-
-
-def user(text):
-    return {"role": "user", "content": text}
-
-
-def assistant(text):
-    return {"role": "assistant", "content": text}
-
-
-def jsonl(path, rows):
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-    return path
 
 
 def rows_of(done_or_path):

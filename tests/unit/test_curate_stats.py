@@ -6,17 +6,10 @@ from collections import Counter
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rows import assistant, user
 
 from pt_tools.curate import stats
 from pt_tools.curate.stats import Stats, measure, spread, table
-
-
-def user(text):
-    return {"role": "user", "content": text}
-
-
-def assistant(text):
-    return {"role": "assistant", "content": text}
 
 
 def test_measures_by_hand():

@@ -11,19 +11,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rows import assistant, user
 
 from pt_tools import blocks, copies, finders, readback, shards, stream
 from pt_tools.curate import bands, clusters, compared, exact, near
 from pt_tools.curate.words import prompt_key, words
 from pt_tools.errors import BadData, Usage
-
-
-def user(text):
-    return {"role": "user", "content": text}
-
-
-def assistant(text):
-    return {"role": "assistant", "content": text}
 
 
 # --- what is compared ---------------------------------------------------------------------------------------------

@@ -3,13 +3,10 @@
 import copy
 
 import pytest
+from rows import user
 
 from pt_tools import record, rewards
 from pt_tools.curate import formats
-
-
-def user(text):
-    return {"role": "user", "content": text}
 
 
 def assistant(text, **more):

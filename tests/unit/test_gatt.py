@@ -4,23 +4,15 @@ import json
 from collections import Counter
 
 import pytest
+from rows import jsonl, user
 
 from pt_tools import record
 from pt_tools.curate import ghost
 from pt_tools.curate.ghost import Lists
 
 
-def user(text):
-    return {"role": "user", "content": text}
-
-
 def assistant(text, **more):
     return {"role": "assistant", "content": text, **more}
-
-
-def jsonl(path, rows):
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-    return path
 
 
 def rows_of(path):

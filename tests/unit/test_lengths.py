@@ -6,15 +6,12 @@ import shutil
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from rows import user
 
 from pt_tools import models, record, tokens
 from pt_tools.curate.chat_template import ChatTemplate
 from pt_tools.curate.lengths import Lengths
 from pt_tools.errors import Usage
-
-
-def user(text):
-    return {"role": "user", "content": text}
 
 
 def assistant(text, **more):

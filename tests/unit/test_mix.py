@@ -14,28 +14,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rows import assistant, jsonl, rows_of, user
 
 from pt_tools import mixing, readback, record, stream
 from pt_tools.curate import budget, mix, seeded
 from pt_tools.curate.words import prompt_key
 from pt_tools.errors import BadData
-
-
-def user(text):
-    return {"role": "user", "content": text}
-
-
-def assistant(text):
-    return {"role": "assistant", "content": text}
-
-
-def jsonl(path, rows):
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-    return path
-
-
-def rows_of(text):
-    return [json.loads(line) for line in text.splitlines()]
 
 
 # --- amounts ------------------------------------------------------------------------------------------------------

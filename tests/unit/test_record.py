@@ -6,14 +6,11 @@ import json
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rows import user
 
 from pt_tools import record, rewards
 from pt_tools.curate import formats, tulu
 from pt_tools.stream import Reader
-
-
-def user(text):
-    return {"role": "user", "content": text}
 
 
 def assistant(text, **more):

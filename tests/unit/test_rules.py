@@ -6,16 +6,13 @@ from collections import Counter
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rows import user
 
 from pt_tools import record
 from pt_tools.curate import faults, phrases, rules, texts
 from pt_tools.curate.expression import parse
 from pt_tools.curate.phrases import Phrases, read
 from pt_tools.curate.selection import Condition, Labels, Selection, label, select
-
-
-def user(text):
-    return {"role": "user", "content": text}
 
 
 def assistant(text, **more):

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
+from rows import assistant, user
 from transformers import AutoModelForCausalLM, AutoTokenizer, BertConfig, BertForSequenceClassification
 from transformers import LlamaConfig, LlamaForSequenceClassification
 
@@ -21,14 +22,6 @@ TOOLS = [{"type": "function", "function": {"name": "add", "parameters": {}}}]
 SMALL = {"vocab_size": 102, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
          "num_attention_heads": 4, "max_position_embeddings": 128, "initializer_range": 0.2}  # fmt: skip
 WITH_TOOLS = "{% for t in tools or [] %}[{{ t.function.name }}]{% endfor %}" + toys.CHAT
-
-
-def user(text):
-    return {"role": "user", "content": text}
-
-
-def assistant(text):
-    return {"role": "assistant", "content": text}
 
 
 def record(prompt, *texts, **more):

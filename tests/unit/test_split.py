@@ -7,6 +7,7 @@ from collections import Counter
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rows import assistant, jsonl, user
 
 from pt_tools import blocks
 from pt_tools.curate import seeded, split
@@ -14,21 +15,8 @@ from pt_tools.curate.split import Together
 from pt_tools.curate.words import prompt_key
 
 
-def user(text):
-    return {"role": "user", "content": text}
-
-
-def assistant(text):
-    return {"role": "assistant", "content": text}
-
-
 def prompts(n):
     return [{"id": str(i), "prompt": [user(f"Question {i}?")]} for i in range(n)]
-
-
-def jsonl(path, rows):
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-    return path
 
 
 def rows_of(path):

@@ -6,18 +6,10 @@ from collections import Counter
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rows import jsonl, rows_of
 
 from pt_tools import record
 from pt_tools.curate import synth
-
-
-def jsonl(path, rows):
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-    return path
-
-
-def rows_of(text):
-    return [json.loads(line) for line in text.splitlines()]
 
 
 PERSONAS = [{"persona": f"a baker of {i} loaves"} for i in range(8)] + [
