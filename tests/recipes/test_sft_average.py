@@ -14,7 +14,8 @@ def test_the_sft_model_is_the_mean_of_the_last_checkpoints(tmp_path):
     assert commands(make(path / "sft/MANIFEST.json", RUNS=tmp_path, **AVERAGED))[-2:] == ["pt-sft", "pt-merge"]
     saved = path / "sft.last3.run/checkpoints"
     assert sorted(one.name for one in saved.iterdir()) == ["checkpoint-6", "checkpoint-9"]
-    members = [load_file(one / "model.safetensors") for one in (saved / "checkpoint-6", saved / "checkpoint-9", path / "sft.last3")]
+    last = (saved / "checkpoint-6", saved / "checkpoint-9", path / "sft.last3")
+    members = [load_file(one / "model.safetensors") for one in last]
     mean = load_file(path / "sft/model.safetensors")
     for name, value in mean.items():
         stored = [one.get(name, one.get("lm_head.weight")) for one in members]
