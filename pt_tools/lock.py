@@ -31,6 +31,7 @@ class Lock:
             try:
                 if self._create() or self._steal():
                     self.held = True
+                    self._sweep()
                     return
             except FileNotFoundError:
                 continue  # the previous owner removed the directory just now
@@ -39,6 +40,13 @@ class Lock:
                 raise Locked(self._message(owner))
             time.sleep(0.01)
         raise Locked(f"{self.path} does not say whose it is; if no other command is at work: rm {self.path}")
+
+    def _sweep(self) -> None:
+        """Remove what processes of this host left that were killed while they took the lock."""
+        for left in self.path.parent.glob(f"lock.*.{socket.gethostname()}.tmp"):
+            pid = left.name.split(".")[1]
+            if not (pid.isdecimal() and is_alive(int(pid))):
+                left.unlink(missing_ok=True)
 
     def release(self) -> None:
         if self.held:

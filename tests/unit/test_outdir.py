@@ -4,6 +4,7 @@ import hashlib
 import json
 import multiprocessing
 import os
+import socket
 import stat
 import subprocess
 import sys
@@ -300,6 +301,22 @@ def test_the_spool_of_a_killed_process_is_removed(tmp_path):
     spool.write_text("mine")
     out.drop_spools()
     assert os.listdir(tmp_path / "o.run") == []
+
+
+def test_what_a_process_killed_while_it_took_the_lock_left_is_removed(tmp_path):
+    """Its half-made lock would keep OUT.run/ for ever; that of a living process stays."""
+    child = subprocess.Popen(["true"])
+    child.wait()
+    home, host = tmp_path / "out.run", socket.gethostname()
+    home.mkdir()
+    for pid in (child.pid, os.getppid()):
+        (home / f"lock.{pid}.{host}.tmp").write_text("")
+    lock = Lock(home / "lock")
+    lock.take()
+    lock.release()
+    assert [path.name for path in home.iterdir() if path.suffix == ".tmp"] == [f"lock.{os.getppid()}.{host}.tmp"]
+    (home / f"lock.{os.getppid()}.{host}.tmp").rename(home / f"lock.{child.pid}.{host}.tmp")
+    assert make(tmp_path / "out")[0] == "built" and not home.exists()
 
 
 def test_a_zombie_holds_no_lock(tmp_path):
