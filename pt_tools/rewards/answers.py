@@ -6,6 +6,7 @@ What counts as equal, beside equal text:
   (6/8 = 3/4), rounding does not (0.333 is not 1/3, 1.414 not \sqrt{2}; of `10/3 \approx 3.33` the first counts);
 - 50% and 50 and 0.5 (a percent sign is read as a unit or as a hundredth, when only one side has it);
 - a number with a unit or a currency and the same number without; two different units are different answers;
+- 30^\circ and 30, but \sin 30^\circ is no \sin 30; 02:30 and 2:30, but a time of day is no fraction: 1:15 is another one;
 - the same expression: reordered, factored, expanded, other roots (`canonical.py`);
 - the same LaTeX up to spacing and synonyms (`spelling.py`); words in any letter case; (A) and A, the same choice;
 - `x = 5`, `x \in S` and 5, S; a chain `6/8 = 3/4` if every member is right; an equation and a multiple of it;
@@ -43,6 +44,7 @@ _AND = re.compile(r"\s*,?(?<![A-Za-z])(?:and|or)(?![A-Za-z])\s*", re.I)
 _SIDES = re.compile(r"(?<![<>!:])=(?!=)|\\equiv(?![A-Za-z])|\\in(?![A-Za-z])")
 _ARGUMENT = re.compile(r"(?<=[A-Za-z}])(?:\([^()=]{1,20}\)|_(?:\{[^{}=]{1,20}\}|[0-9A-Za-z]))")
 _ORDER = re.compile(r"<|>|\\(?:le|ge|ne)(?![A-Za-z])")
+_TIME = re.compile(r"(?:[01]?[0-9]|2[0-3]):[0-5][0-9]")
 _SET = re.compile(r"^[(\[]|\\(?:cup|cap|setminus|mathbb|emptyset)(?![A-Za-z])")
 
 
@@ -87,6 +89,8 @@ def _compare(a, b, decide, depth):
         return _same_quantities(value_a, unit_a, value_b, unit_b)
     if not a or not b:
         return False
+    if ":" in a and ":" in b and _TIME.fullmatch(compact(a)) and _TIME.fullmatch(compact(b)):
+        return compact(a).lstrip("0") == compact(b).lstrip("0")  # 2:30 is not 1:15
     list_a, list_b = _parts(a), _parts(b)
     sides_a, sides_b = _sides(a, list_a), _sides(b, list_b)
     if len(sides_a) > 1 or len(sides_b) > 1:

@@ -6,7 +6,7 @@ r"""The `math` verifier: find the final answer in a completion and compare it wi
 Where the answer is looked for (after the end of thinking, `</think>`):
 
 default   the last `\boxed{…}`; else what follows the last `#### `; else the last `<answer>…</answer>`; else the X of the
-          last "the answer is X"; else a final line `Result: X`; else all of it, if that is only a number
+          last "the answer is X"; else a final line `Result: X` or `A: X`; else all of it, if that is only a number
 boxed     the last `\boxed{…}` and nothing else
 gsm8k     the last number of the text, as in Tulu 3's GSM8K verifier
 flex      Tulu 3's MATH verifier: the last box and Minerva's "Final Answer: The final answer is X. I hope"; if there is
@@ -41,7 +41,7 @@ MAX_TEXT = 1_000_000  # characters; a longer completion is hostile, not an answe
 _ANSWER_IS = re.compile(
     r"(?<![^\W_])answer(?![^\W_])[*_]{0,3}(?: [a-z' ]{0,60}?)?[*_ ]{0,4}(?:\b(?:is|are|equals|(?:would|must|will|should) be)\b|[:：=])[*_ :：=]*"
     r"|^[#*_ ]{1,8}(?:the )?(?:final )?answer[*_ ]{0,4}\n", re.I | re.M)  # fmt: skip
-_RESULT = re.compile(r"[*_# ]*(?:the )?(?:final )?result[*_ ]*(?::|=|\bis\b)[*_ :=]*", re.I)
+_RESULT = re.compile(r"[*_# ]*(?:(?:the )?(?:final )?result[*_ ]*(?::|=|\bis\b)|(?-i:A)[*_ ]*:)[*_ :=]*", re.I)
 _MINERVA = re.compile(r"final answer:? the final answer is(.{1,2000}?)\. i hope", re.I | re.S)
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*(\{|[-+]?[0-9A-Za-z.]+)")
 _BRACE = re.compile(r"\\.|[{}]", re.S)  # an escaped brace is a character of the answer

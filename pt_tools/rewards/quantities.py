@@ -30,7 +30,7 @@ _PLACE = re.compile(r"[A-Za-z]+")
 # A unit of three letters or less must be one of these, or `2ab` would be 2.
 _SHORT_UNITS = frozenset("""m g s h l L cm mm km dm kg mg ml mL dl ft in yd mi lb lbs oz hr hrs min sec ms pm am mph kph km/h m/s
     sq cu day men egg cup pen dog cat car box bag hat toy bus pie row way kid boy cow hen pig ant bee cap can jar tin ton gal
-    yr yrs rad Hz kW W J N V A C F K per""".split())
+    yr yrs rad Hz kW W J N V A C F K per USD""".split())
 # Words after a number that are mathematics, quantities or a second thought, not a unit.
 _NOT_UNITS = frozenset("""or and but not to if maybe perhaps possibly than about approximately plus minus times over is are an
     no pi sin cos tan sec csc cot log ln exp sqrt theta alpha beta gamma delta infinity infty mod hundred thousand million
@@ -43,7 +43,7 @@ _MEASURES = {name: names.split()[0] for names in (
     "ft foot feet", "yd yard", "mi mile", "mg milligram", "g gram", "kg kilogram", "oz ounce", "lb lbs pound", "ton", "ml mL milliliter",
     "l L liter litre", "gal gallon", "s sec second", "min minute", "h hr hrs hour", "day", "week", "month", "yr yrs year",
     "am", "pm", "C celsius", "F fahrenheit", "K kelvin", "N newton", "J joule", "W watt", "kW kilowatt", "Hz hertz", "mph", "kph",
-    "cent", "dollar", "euro", "rupee", "degree", "rad radian",
+    "cent", "dollar USD", "euro", "rupee", "degree", "rad radian",
 ) for name in names.split()}  # fmt: skip
 _POWERS = {2: ("^2", "^{2}", "square", "sq"), 3: ("^3", "^{3}", "cubic", "cubed")}
 _ONES = """zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen

@@ -15,7 +15,7 @@ _DOUBLED = re.compile(r"\\\\(?=[A-Za-z])")
 _REPLACED = [
     (re.compile(r"\\(?:left|right|[bB]igg?[lr]?|displaystyle|textstyle|limits|mathstrut|ensuremath)(?![A-Za-z])"), ""),
     (re.compile(r"\\!|\\negthinspace(?![A-Za-z])"), ""),
-    (re.compile(r"\\[,;:]|\\(?:quad|qquad|thinspace|newline)(?![A-Za-z])|\\ |~"), " "),
+    (re.compile(r"\\[,;:]|\\(?:quad|qquad|thinspace|newline)(?![A-Za-z])|\\ |(?<=[^\s$=])~"), " "),  # ~18 is "about 18"
     (re.compile(r"(?<=[0-9])\{,\}(?=[0-9]{3})"), ","),
     (re.compile(r"\{,\}"), ", "),
     (re.compile(r"\\(?:text)?color\s*\{[a-z]+\}"), ""),
@@ -24,6 +24,10 @@ _REPLACED = [
     (re.compile(r"\\(?:text|textbf|textit|textrm|textnormal|texttt|mathrm|mathbf|mathit|mathsf|boldsymbol|mbox|operatorname\*?|underline)"
                 r"\s*\{([^{}]*)\}"), r" \1 "),
     (re.compile(r"\{\\(?:rm|bf|it)\s([^{}]*)\}"), r" \1 "),
+    (re.compile(r"\\(?:rm|bf|it|sf|tt|large|Large|LARGE|huge|Huge|small|normalsize)(?![A-Za-z])"), " "),
+    (re.compile(r"(\\(?:sin|cos|tan|cot|sec|csc)(?:\^\{?[0-9]\}?)?\s*[({]?\s*)([0-9]+(?:\.[0-9]+)?)\s*"
+                r"(?:\^\s*(?:\{\s*\\circ\s*\}|\\circ(?![A-Za-z]))|°)"),
+     r"\1{\2\\pi/180}"),  # elsewhere degrees are a unit, here they are a number
     (re.compile(r"\^\s*(?:\{\s*\\circ\s*\}|\\circ(?![A-Za-z]))|\\(?:degree|deg)(?![A-Za-z])|°|º"), ""),
     (re.compile(r"(?<=[0-9])\s*\^\s*\{\s*(st|nd|rd|th)\s*\}"), r"\1"),
     (re.compile(r"\\frac\s*([0-9A-Za-z])\s*([0-9A-Za-z])"), r"\\frac{\1}{\2}"),
@@ -31,9 +35,13 @@ _REPLACED = [
     (re.compile(r"\\frac\s*([0-9A-Za-z])\s*\{"), r"\\frac{\1}{"),
     (re.compile(r"\\frac\s*\{\s*([^{}]*?)\s*\}\s*\{\s*([^{}]*?)\s*\}"), r"\\frac{\1}{\2}"),
     (re.compile(r"\\sqrt\s*([0-9A-Za-z])"), r"\\sqrt{\1}"),
-    (re.compile(r"√\s*([0-9]+)"), r"\\sqrt{\1}"),
-    (re.compile(r"√\s*(?=[A-Za-z({])"), r"\\sqrt "),
+    (re.compile(r"(?:√|(?<![\\A-Za-z])sqrt)\s*([0-9]+)"), r"\\sqrt{\1}"),
+    (re.compile(r"(?:√|(?<![\\A-Za-z])sqrt)\s*(?=[A-Za-z({])"), r"\\sqrt "),
     (re.compile(r"\\sqrt\s*\(([^()]*)\)"), r"\\sqrt{\1}"),
+    (re.compile(r"(?<=\.)([0-9]*)\\(?:overline|bar|dot)\s*(?:\{([0-9]+)\}|([0-9]))"), r"\1\\overline{\2\3}"),
+    (re.compile(r"\\mathbb\s*([A-Z])"), r"\\mathbb{\1}"),
+    (re.compile(r"≈"), r"\\approx "),
+    (re.compile(r"(?<![A-Za-z])\(\s*([0-9A-F]+)\s*\)\s*_(?=[0-9{])"), r"\1_"),
     (re.compile(r"\[\s*(?=-\s*(?:\\infty|∞))"), "("),
     (re.compile(r"(\\infty|∞)\s*\]"), r"\1)"),
     (re.compile(r"_\s*\{\s*(?:base\s*)?([0-9]+)\s*\}"), r"_{\1}"),
@@ -54,7 +62,7 @@ _REPLACED = [
     (re.compile(r"[−–‐‑]"), "-"),
     (re.compile(r"([_^])\{([0-9A-Za-z])\}"), r"\1\2"),
 ]  # fmt: skip
-_ODD = frozenset("~{°º−–‐‑≤≥≠∅∪∈±<>!√∞")
+_ODD = frozenset("~{°º−–‐‑≤≥≠∅∪∈±<>!√∞≈_")
 _NOON = re.compile(r"(?<=[0-9])\s*([ap])\.? ?m\b\.?", re.I)
 _IDLE_SPACE = re.compile(r"(?<![0-9.])\s+|\s+(?![0-9.])")
 
@@ -64,7 +72,7 @@ def normal(text):
     """The normal form of an answer's text; spaces collapsed to one, not removed."""
     if _INTEGER.fullmatch(text):
         return text
-    if "\\" in text or "$" in text or not _ODD.isdisjoint(text):
+    if "\\" in text or "$" in text or not _ODD.isdisjoint(text) or "sqrt" in text:
         text = _plain_latex(text)
     text = " ".join(text.split()).lstrip("=: ")
     if ":" in text:
