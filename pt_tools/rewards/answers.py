@@ -187,8 +187,8 @@ def _same_members(parts_a, parts_b, decide, depth):
 
 
 def _is_choice(a, b):
-    """(A) and A are the same choice, (5) and 5 the same number."""
-    return {a.kind, b.kind} == {"", "()"} and len(a.parts) == len(b.parts) == 1
+    """(A) and A are the same choice, (5) and 5 the same number, {5} is the set of the one solution 5."""
+    return {a.kind, b.kind} in ({"", "()"}, {"", "\\{\\}"}) and len(a.parts) == len(b.parts) == 1
 
 
 @functools.lru_cache(maxsize=16384)

@@ -50,10 +50,10 @@ _NUMBER = re.compile(r"(?:(?<![0-9A-Za-z)\]}])[-+])?(?:[0-9][0-9,]*(?:\.[0-9]+)?
 # What may stand between answers that are offered together, and what opens a second thought behind one.
 # Of two alternatives none may match the same text: the time would double with every word.
 _OFFERED = re.compile(
-    r"(?:[\s$,;:.()\[\]*_&/-]|\\[()\[\],;:! ]|\\(?:text|mathrm|quad|qquad)(?![A-Za-z])|[{}]|</?answer>|#?\d[.):]"
+    r"(?:[\s$,;:.?!()\[\]*_&/-]|\\[()\[\],;:! ]|\\(?:text|mathrm|quad|qquad)(?![A-Za-z])|[{}]|</?answer>|#?\d[.):]"
     r"|(?:and|or|also|maybe|perhaps|possibly|alternatively|else|either|otherwise|is|are|could|can|may|might|be|possible|too"
     r"|but|as|well|it|the|a|my|i|think|say|final|correct|valid|right|plausible|alternative|another|other|next|first|second"
-    r"|third|last|guess|possibility|x|y|z|n|[b-e](?=[.):])|(?:answer|option|candidate|choice|case|solution)s?)(?![a-z]))*",
+    r"|third|last|guess|possibility|x|y|z|n|[b-e](?=[.):])|if|when|even|odd|(?:answer|option|candidate|choice|case|solution|attempt|version|value)s?)(?![a-z]))*",
     re.I)  # fmt: skip
 _SECOND_THOUGHT = re.compile(
     r"[\s$,)\].*]*(?:\\[)\]])?[\s,]*\(?(?:(?:and/)?or|alternatively|(?:but|though) (?:it )?(?:maybe|perhaps|possibly|could be|might be))"

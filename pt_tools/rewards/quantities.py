@@ -110,7 +110,7 @@ def rational(text):
     if match := _MIXED.fullmatch(text):
         sign, whole, top, bottom = match.groups()
         return _signed(sign, int(whole) + Fraction(int(top), int(bottom))) if int(bottom) else None
-    if _TWO_NUMBERS.search(text):
+    if ", " in text or _TWO_NUMBERS.search(text):
         return None
     text = text.replace(" ", "")
     if match := _PLAIN.fullmatch(text):
