@@ -44,7 +44,8 @@ def _same(answer, gold):
 
 def _parsed(text):
     try:
-        return latex2sympy(text, is_real=not should_treat_as_complex(text), convert_degrees=False)
+        parsed = latex2sympy(text, is_real=not should_treat_as_complex(text), convert_degrees=False)
+        return parsed.subs({symbol: sympy.I for symbol in parsed.free_symbols if symbol.name == "i"})
     except MemoryError:
         raise
     except Exception:  # a parser for anything raises anything
