@@ -263,3 +263,10 @@ def test_no_reference_passes_the_tests_of_the_next_task(data):
              if (name := code_text.wanted(record["verifier"]["tests"])[0][0])]  # fmt: skip
     passed = [record["id"] for record, text, _ in named if reward(record, text) == 1]
     assert len(named) == 974 and passed == []
+
+
+@pytest.mark.parametrize("value", ["'x' * 4_000_000", "['%d' % n for n in range(50_000)]"])
+def test_answers_that_fill_the_memory_of_the_tests_are_the_submissions_failure(value):
+    spec = {"name": "code", "tests": ["found = [f(n) for n in range(500)]\nassert found[1] == 2"], "memory_mb": 96, "timeout_s": 30}
+    score, detail = code.grade(spec, {"text": f"def f(n):\n    return {value}\n"})
+    assert (score, detail["passed"], detail["of"]) == (0.0, 0, 1) and "MemoryError" in detail["reason"]

@@ -204,16 +204,31 @@ def tester(pipe, order):
     os._exit(0)
 
 
+PASS, FULL = (values.dumps(answer) for answer in (["pass"], ["fail", "MemoryError"]))
+
+
 def report(pipe, module, text, failure):
+    """Run one test and say how it went; a submission that has filled the memory here must not keep it from that."""
     try:
         if failure is not None:
             raise RuntimeError(failure)
         load(module, text)
-        answer = ["pass"]
+        answer = PASS
     except BaseException as error:
-        answer = ["fail", why(error)]
-    pipe.send(values.dumps(answer))
-    return answer[0] == "pass"
+        answer = failed(error)
+    try:
+        pipe.send(answer)
+    except MemoryError:
+        vars(module).clear()
+        pipe.send(answer)
+    return answer is PASS
+
+
+def failed(error):
+    try:
+        return values.dumps(["fail", why(error)])
+    except MemoryError:
+        return FULL
 
 
 class Remote:

@@ -19,6 +19,7 @@ CHECK = {
     "name": "code", "entry_point": "add",
     "tests": ["def check(candidate):\n    for a in range(5):\n        assert candidate(a, 2) == a + 2, 'sum'\n\ncheck(add)"],
 }  # fmt: skip
+MANY = {"name": "code", "tests": ["found = [add(n, n) for n in range(300)]\nassert found[1] == 2"], "timeout_s": 60}
 CALLS = {"name": "code", "entry_point": "add", "calls": [{"args": [1, 2], "expected": 3}, {"args": [9, -9], "expected": 0}]}
 STDIO = {"name": "code", "stdio": [{"input": "1 2\n", "output": "3\n"}, {"input": "20 22", "output": "42"}]}
 
@@ -213,6 +214,8 @@ PIPES = {
 # ---- too much of something
 
 SIZES = {
+    "many-long-texts": (MANY, "def add(a, b): return 'x' * 4_000_000\n"),
+    "many-lists": (MANY, "def add(a, b): return ['%d' % n for n in range(100_000)]\n"),
     "long-text": (TEXT, "def shout(s): return 'x' * 10**8\n"),
     "long-list": (LIST, "def evens(x): return [0] * 10**7\n"),
     "large-int": (ADD, "def add(a, b): return 1 << 10**8\n"),
