@@ -1,4 +1,4 @@
-"""sha256 of large files, remembered from one process to the next.
+"""Digests of large files, remembered from one process to the next.
 
 Every command hashes the weights that it reads, which takes as long as reading them. A file is known by its device,
 inode and size and by the nanoseconds when its content and its status last changed: a write moves both times, and no
@@ -16,24 +16,24 @@ LEAST = 64 << 20  # bytes; smaller files are hashed sooner than looked up
 SETTLED_S = 0.1
 
 
-def load(stat: os.stat_result) -> str | None:
-    """The digest of the file with this stat, or None."""
+def load(stat: os.stat_result, kind: str) -> str | None:
+    """The digest of this kind of the file with this stat, or None."""
     if stat.st_size < LEAST:
         return None
     try:
-        text = _place(stat).read_text()
+        text = _place(stat, kind).read_text()
     except (OSError, ValueError):
         return None
-    return text if re.fullmatch(r"[0-9a-f]{64}", text) else None
+    return text if re.fullmatch(r"[0-9a-f]{32}|[0-9a-f]{64}", text) else None
 
 
-def save(before: os.stat_result, after: os.stat_result, digest: str) -> None:
+def save(before: os.stat_result, after: os.stat_result, digest: str, kind: str) -> None:
     """Remember the digest of a file whose stat was `before` when its hashing began, and is `after`."""
     unchanged = _name(before) == _name(after) and time.time() - after.st_ctime > SETTLED_S
     if after.st_size < LEAST or not unchanged:
         return
     try:
-        place = _place(after)
+        place = _place(after, kind)
         aside = place.with_name(f".{place.name}.{os.getpid()}.tmp")
         place.parent.mkdir(parents=True, exist_ok=True)
         aside.write_text(digest)
@@ -42,11 +42,11 @@ def save(before: os.stat_result, after: os.stat_result, digest: str) -> None:
         pass  # a home that cannot be written costs time, nothing else
 
 
-def _place(stat: os.stat_result) -> Path:
+def _place(stat: os.stat_result, kind: str) -> Path:
     home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     if not os.path.isabs(home):  # no home is known
         raise OSError(f"no such directory: {home}")
-    return Path(home, "pt-tools", "digests", _name(stat))
+    return Path(home, "pt-tools", f"digests-{kind}", _name(stat))
 
 
 def _name(stat: os.stat_result) -> str:

@@ -279,13 +279,16 @@ class _Merge:
 
     def _compute(self, index: int, space: Space, number: int, stats: list, tally: Tally) -> np.ndarray:
         item = self.plan.items[index]
-        block, bad = self._read(item, space, number)
+        checked = self.force or not item.method.spreads_nonfinite
+        block, bad = self._read(item, space, number, count=checked)
         part = tally.observe(block, bad)
         item.method.apply(block, item.parameters, stats)
         n = len(block.out)
         raw = space.array("raw", 0, n * numbers.SIZES[item.dtype], np.uint8)
         overflow = numbers.encode(block.out, item.dtype, numbers.view(raw, item.dtype), space.array("scratch", 0, n))
         if overflow and not self.force:
+            if not checked:
+                self._read(item, space, number)  # raises if it is an input's
             raise Diverged(f"tensor {item.name}: {overflow} results in one block are NaN or too large for {item.dtype}")
         self.writer.write(index, block.start * numbers.SIZES[item.dtype], raw)
         return tally.complete(part, block)

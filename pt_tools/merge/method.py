@@ -66,6 +66,7 @@ class Method:
     shared: dict = {}  # parameters of the merge: name -> default
     passes = 0
     random = False  # what it does depends on a seed
+    spreads_nonfinite = False  # one NaN or infinity of an input makes the result one, whatever the parameters
     buffers = 0  # scratch arrays that apply and observe want
 
     def check(self, parameters: Parameters) -> None:

@@ -75,6 +75,7 @@ class Linear(Method):
     own = {"weight": 1.0}
     shared = {"normalize": True}
     buffers = 1
+    spreads_nonfinite = True
 
     def check(self, parameters: Parameters) -> None:
         if parameters.shared["normalize"] and not fp32_sum(parameters.weights()):
@@ -99,6 +100,7 @@ class TaskArithmetic(Method):
     own = {"weight": 1.0}
     shared = {"lambda": 1.0, "normalize": False}
     buffers = 1
+    spreads_nonfinite = True
 
     def apply(self, block: Block, parameters: Parameters, stats: list) -> None:
         for model in block.models:

@@ -195,6 +195,21 @@ def test_nan_and_infinity_are_counted_and_refused(tmp_path):
     assert load_file(tmp_path / "out/model.safetensors")["mlp"].isfinite().logical_not().sum() == 3
 
 
+@pytest.mark.parametrize("method", [Linear(), TaskArithmetic()])
+@pytest.mark.parametrize("weights", [(0.5, 0.5), (0, 1), (1, -0.25), (0, 0.0001)])
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+def test_a_bad_input_is_named_whatever_the_weights_make_of_it(tmp_path, method, weights, bad):
+    """These methods look at their results alone, so that no weight may hide what was read."""
+    base = method.base == "required"
+    for place in range(2 + base):
+        tensors, checkpoints = models(tmp_path)
+        tensors[place]["norm"][1] = bad
+        save_file(tensors[place], tmp_path / f"m{place}.safetensors")
+        plan = plan_of(checkpoints, method, [{"weight": weight} for weight in weights], {}, base=base)
+        with pytest.raises(BadModel, match=rf"tensor norm has NaN or infinite numbers: 1 in \S*m{place}.safetensors"):
+            engine.run(plan, tmp_path / "out", tmp_path / "scratch")
+
+
 @pytest.mark.parametrize("threads", [1, 4])
 @pytest.mark.parametrize("method", [Linear(), Slerp()])
 def test_the_first_bad_tensor_is_the_one_that_is_named(tmp_path, threads, method):

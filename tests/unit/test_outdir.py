@@ -120,7 +120,7 @@ def test_identity(tmp_path):
     outdir.seal(model, seconds=1, final={"loss": 1})
     sealed = outdir.identity(model)
     outdir.seal(model, seconds=2, final={"loss": 2})
-    assert outdir.identity(model) == sealed == foreign  # times and metrics do not matter, bytes do
+    assert outdir.identity(model) == sealed != foreign  # times and metrics do not matter, bytes do
     (model / "w").write_text("2")
     with pytest.raises(BadModel, match="w is not the file"):
         outdir.identity(model)
@@ -367,6 +367,19 @@ def hashed(path, home, settled="0"):
     digest, calls = done.stdout.split()
     assert digest == hashlib.sha256(path.read_bytes()).hexdigest()
     return int(calls)
+
+
+def test_a_foreign_model_is_known_by_the_xxh3_of_its_files(tmp_path):
+    import xxhash
+
+    (tmp_path / "sub").mkdir()
+    for name, content in {"config.json": b"{}", "sub/model.safetensors": b"12345", "metrics.jsonl": b"1"}.items():
+        (tmp_path / name).write_bytes(content)
+    digests = {name: xxhash.xxh3_128_hexdigest((tmp_path / name).read_bytes()) for name in ("config.json", "sub/model.safetensors")}
+    assert outdir.identity(tmp_path) == outdir.digest_of(digests)
+    outdir.seal(tmp_path)  # now there is a manifest, and what it lists counts
+    digests = {name: hashlib.sha256((tmp_path / name).read_bytes()).hexdigest() for name in digests}
+    assert outdir.identity(tmp_path) == outdir.digest_of(digests)
 
 
 def test_digests_of_large_files_are_remembered_until_they_change(tmp_path):
