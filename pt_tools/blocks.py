@@ -5,8 +5,10 @@ of them. Memory: a few blocks a process. A file that is one JSON array is one bl
 """
 
 import collections
+import contextlib
 import functools
 import io
+import itertools
 import os
 import signal
 from dataclasses import dataclass, field
@@ -14,7 +16,8 @@ from dataclasses import dataclass, field
 from pt_tools import stop, stream
 from pt_tools.errors import BadData, Exhausted
 
-SIZE = 2**20  # bytes of a block, and the rest of its last line; what is made of it should fit the cache
+SIZE = 2**18  # bytes of a block, and the rest of its last line; what is made of it should fit the cache
+LARGE = 2**20  # where work is the same few calls for a block of any size
 KEEP = 2**24  # bytes
 PR_SET_PDEATHSIG = 1
 
@@ -44,18 +47,76 @@ class Result:
     answer: object = None
 
 
+@dataclass
+class Taken:
+    """What was made of the records of a block, and of each its line, the line's number, and (start in the block, bytes).
+
+    Lines that cannot be passed on are None; `odd` has the rows of these, by their place.
+    """
+
+    values: list
+    lines: list
+    numbers: list
+    spans: list
+    odd: dict = field(default_factory=dict)
+
+
 class Reader(stream.Reader):
     """The records of one block; rows that are rejected are kept for the process that has the whole stream."""
 
     def __init__(self, block, rows, on_error, max_line):
         super().__init__((), rows, on_error, max_line=max_line)
         self.block, self.rejected = block, []
+        self._taken = Taken([], [], [], [])
 
     def __iter__(self):
         if self.block.array:
             yield from self.items(self.block.lines[0], self.block.name)
         else:
-            yield from self.lines(self.block.lines, self.block.name, self.block.before)
+            begun = len(self._taken.values)
+            yield from self.lines(self.block.lines[begun:], self.block.name, self.block.before + begun)
+
+    def map(self, work):
+        """What `work` returns for every record of the block (Taken); rows that it raises a ValueError for are rejected.
+
+        This is `record.checked` in a tight loop, since there is little to do for a row.
+        """
+        from pt_tools import record
+
+        taken = self._taken = self._plain(work)
+        if len(taken.values) < len(self.block.lines) or self.block.array:
+            begun = sum(size for _, size in taken.spans)
+            for row in record.checked(self):
+                try:
+                    taken.values.append(work(row))
+                except ValueError as reason:
+                    self.reject(str(reason), row)
+                    continue
+                if self.line is None:
+                    taken.odd[len(taken.lines)] = row
+                taken.lines.append(self.line)
+                taken.numbers.append(self.number)
+                taken.spans.append((begun + self.span[0], self.span[1]) if self.span else None)
+        return taken
+
+    def _plain(self, work):
+        """The same for the block's lines up to one that has to be looked at twice."""
+        import orjson
+
+        from pt_tools.plain import is_plain
+
+        lines, values = [] if self.block.array else self.block.lines, []
+        with contextlib.suppress(ValueError):
+            for line in lines:
+                row = orjson.loads(line)
+                if not is_plain(row) or len(line) > self.max_line:
+                    break
+                values.append(work(row))
+        stop.check()
+        done, first = lines[:len(values)], self.block.before + 1
+        self.rows.n["in"] += len(done)
+        sizes = list(map(len, done))
+        return Taken(values, done, list(range(first, first + len(done))), list(zip(itertools.accumulate(sizes, initial=0), sizes)))
 
     def reject(self, reason, record=None, where=None):
         if self.on_error == "fail":
@@ -63,7 +124,7 @@ class Reader(stream.Reader):
         self.rejected.append((where or self.where, reason, record))
 
 
-def each(job, work, *args, jobs=1):
+def each(job, work, *args, jobs=1, size=None):
     """Yield what `work(records, out, *args)` returns for every block of the job's input, in order.
 
     `records` and `out` are a Reader and a Writer with row accounting, as a job has them. `work` is a function of a
@@ -74,7 +135,7 @@ def each(job, work, *args, jobs=1):
     records.begin()
     bytearray(KEEP)  # glibc keeps twice as much as was once freed; what a block takes is not asked of the system again and again
     task = functools.partial(_done, work, args, records.on_error, records.max_line)
-    for result in ordered(task, cut(records), jobs):
+    for result in ordered(task, cut(records, size or SIZE), jobs):
         job.rows.merge(result.rows)
         for where, reason, row in result.rejects:
             records.reject(reason, row, where)
@@ -89,8 +150,8 @@ def run(job, work, *args, jobs=1) -> None:
         pass
 
 
-def cut(records):
-    """The blocks of a stream.Reader's inputs."""
+def cut(records, size):
+    """The blocks of a stream.Reader's inputs, of so many bytes."""
     for number, path in enumerate(records.files):
         name = records.name_of(path)
         with stream.open_input(path) as file:
@@ -99,18 +160,18 @@ def cut(records):
             else:
                 # A pipe gives what is there: its rows need not wait for a whole block.
                 read = file.read1 if path == "-" else file.read
-                for lines, before, start in _cut_lines(read, file.readline, name, records.max_line):
+                for lines, before, start in _cut_lines(read, size, file.readline, name, records.max_line):
                     yield Block(name, number, lines, before, start)
 
 
-def _cut_lines(read, readline, name, max_line):
+def _cut_lines(read, size, readline, name, max_line):
     """(whole lines, lines before them, bytes before them)."""
     before = start = 0
     while True:
         stop.check()
         try:
             with stop.waiting():
-                data = read(SIZE)
+                data = read(size)
                 data += readline(max_line + 1) if data[-1:] not in (b"", b"\n") else b""
         except (EOFError, OSError, ValueError) as error:
             raise BadData(f"cannot be read: {error}", f"{name}:{before + 1}") from None

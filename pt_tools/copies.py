@@ -13,7 +13,7 @@ from hashlib import blake2b
 from pt_tools import blocks, record, stop, stream
 from pt_tools.curate import compared
 
-COPIED = 2**22  # bytes at once
+COPIED = 2**18  # bytes at once
 PORTION = 256  # rows that are read again at once
 
 
@@ -80,7 +80,8 @@ def index(job, files, rules: Rules, finder, jobs: int, ids: bool = False) -> Ind
     With `ids` there is a column of hashes of the ids.
     """
     found = Index(files)
-    for file, columns, sources, odd, keys in blocks.each(job, _index, rules, finder.text, finder.key, finder.of, ids, jobs=jobs):
+    each = blocks.each(job, _index, rules, finder.text, finder.key, finder.of, ids, jobs=jobs, size=finder.size)
+    for file, columns, sources, odd, keys in each:
         numbers = [found.sources.setdefault(name, len(found.sources)) for name in sources]
         columns["source"] = map(numbers.__getitem__, columns["source"])
         found.add(file, columns, odd)
@@ -90,26 +91,20 @@ def index(job, files, rules: Rules, finder, jobs: int, ids: bool = False) -> Ind
 
 def _index(records, out, rules, text, key, of, with_ids):
     """(number of the file, columns of its rows, names of the sources, odd rows, keys) of a block."""
-    keys, odd, ids, ranking = [], [], [], _Ranking(rules)
-    spans, lines, source, sources = [], [], [], {}
-    for rec in record.checked(records):
+    ranking, sources = _Ranking(rules), {}
+
+    def of_row(rec):
         said = text(rec, rules.on)
         if ranking.needed:
-            try:
-                ranking.add(rec, said)
-            except ValueError as reason:
-                records.reject(str(reason), rec)
-                continue
-        if with_ids:
-            ids.append(id_number(record.ensure_id(rec)["id"]))
-        if records.line is None or not records.line.endswith(b"}\n"):
-            odd.append(len(keys))
-        spans.append(records.span)
-        lines.append(records.number)
-        source.append(sources.setdefault(rec.get("source"), len(sources)))
-        keys.append(key(said))
-    starts = [records.block.start + start for start, _ in spans]
-    columns = zip(Index.TYPES.items(), (starts, [length for _, length in spans], lines, source, ranking.ranks, ranking.measures, ids))
+            ranking.add(rec, said)
+        return key(said), sources.setdefault(rec.get("source"), len(sources)), with_ids and id_number(record.ensure_id(rec)["id"])
+
+    taken = records.map(of_row)
+    keys, source, ids = zip(*taken.values) if taken.values else ((), (), ())
+    odd = [i for i, line in enumerate(taken.lines) if line is None or not line.endswith(b"}\n")]
+    starts = [records.block.start + start for start, _ in taken.spans]
+    columns = zip(Index.TYPES.items(), (starts, [length for _, length in taken.spans], taken.numbers, source, ranking.ranks,
+                                        ranking.measures, ids if with_ids else ()))
     packed = {name: array(code, values) for (name, code), values in columns}
     return records.block.file, packed, [name or "none" for name in sources], odd, of(keys)
 
@@ -163,14 +158,15 @@ def write(job, index: Index, found, mark: bool, jobs: int = 1) -> dict[int, int]
     kept_for = kept(index, found)
     marks = {row: cluster[0] for cluster in found.clusters for row in cluster} if mark else {}
     names = ids_of(index, sorted(set(marks.values())), jobs)
-    apart = index.odd | marks.keys() | (set() if mark else kept_for.keys())
+    apart, lines = index.odd | marks.keys() | (set() if mark else kept_for.keys()), _Lines(job, index)
     for start, end in _runs(index, apart):
         if start not in apart:
-            _copy(job, index, start, end)
-        elif start in marks:
-            job.out.write({**index.read(start), "cluster": names[marks[start]]})
+            lines.add(start, end)
         elif mark or start not in kept_for:
-            job.out.write(index.read(start))
+            lines.flush()
+            row = index.read(start)
+            job.out.write({**row, "cluster": names[marks[start]]} if start in marks else row)
+    lines.flush()
     if kept_for and not mark:
         job.rows.add("dropped", len(kept_for), "copy of another row")
     say(job, index, found, kept_for)
@@ -213,12 +209,38 @@ def _runs(index, apart):
         yield first, len(index)
 
 
-def _copy(job, index, first, end):
-    stop.check()
-    start, behind = index.starts[first], index.starts[end - 1] + index.lengths[end - 1]
-    for at in range(start, behind, COPIED):
-        job.out.write_lines(index.files.bytes(index.file(first), at, min(COPIED, behind - at)))
-    job.rows.add("out", end - first)
+class _Lines:
+    """Lines that are passed on as they are; those that lie near each other are read at once."""
+
+    def __init__(self, job, index):
+        self._job, self._index, self._file, self._spans = job, index, None, []
+
+    def add(self, first: int, end: int) -> None:
+        """Rows `first` to `end`, which follow on each other."""
+        index = self._index
+        file, start, behind = index.file(first), index.starts[first], index.starts[end - 1] + index.lengths[end - 1]
+        if self._spans and (file != self._file or behind - self._spans[0][0] > COPIED):
+            self.flush()
+        self._file = file
+        self._spans.append((start, behind))
+        self._job.rows.add("out", end - first)
+
+    def flush(self) -> None:
+        stop.check()
+        if not self._spans:
+            return
+        begun, behind = self._spans[0][0], self._spans[-1][1]
+        if len(self._spans) > 1:
+            data = memoryview(self._read(begun, behind))
+            self._job.out.write_lines(b"".join([data[start - begun:end - begun] for start, end in self._spans]))
+        else:
+            for at in range(begun, behind, COPIED):
+                stop.check()
+                self._job.out.write_lines(self._read(at, min(at + COPIED, behind)))
+        self._spans = []
+
+    def _read(self, start, end):
+        return self._index.files.bytes(self._file, start, end - start)
 
 
 def say(job, index: Index, found, kept) -> None:

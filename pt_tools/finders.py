@@ -27,7 +27,7 @@ class Found:
 class Exact:
     """Finds rows that are equal but for case, spacing and punctuation."""
 
-    text = staticmethod(compared.turns)
+    text, size = staticmethod(compared.turns), None
 
     def __init__(self):
         self._keys = array("I")
@@ -67,7 +67,7 @@ def _exact(index, on, groups):
 class Near:
     """Finds rows most of whose n-grams are the same."""
 
-    text, key = staticmethod(compared.conversation), str
+    text, key, size = staticmethod(compared.conversation), str, blocks.LARGE
 
     def __init__(self, threshold: float, directory=None):
         from pt_tools.curate import bands, near

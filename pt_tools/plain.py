@@ -15,6 +15,8 @@ OTHERS = frozenset(record.FIELDS) - {"messages", "id", "source", "domain"}
 
 def is_plain(rec: dict) -> bool:
     """Whether a row is a conversation that `record.check` accepts, and nested no deeper than that takes. False says nothing."""
+    if type(rec) is not dict:
+        return False
     labels, more = _keys(tuple(rec))
     if labels is None:
         return False

@@ -37,7 +37,7 @@ FINISHES = ("stop", "length", "stopped", "error")
 _ANGLE = r"<(?:\|[A-Za-z0-9_]+\||｜[^｜<>]+｜|/?s|</?SYS>|(?:start|end)_of_turn|[be]os)>"
 _SQUARE = r"\[/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS)\]"
 TEMPLATE_TOKEN = re.compile(f"{_ANGLE}|{_SQUARE}")
-_TOKENS = re.compile(_ANGLE), re.compile(_SQUARE)
+_ANGLE_TOKEN, _SQUARE_TOKEN = re.compile(_ANGLE), re.compile(_SQUARE)
 
 _SCALARS = {"id": str, "source": str, "domain": str, "safety": bool, "tokenizer": str, "template": str, "cluster": str,
             "weight": float, "margin": float, "reward": float}
@@ -257,14 +257,15 @@ def check_text(text, where: str, tokens=True, empty=False) -> None:
         raise ValueError(f"{where} is {_type(text)}, not a string")
     if not empty and (not text or text.isspace()):
         raise ValueError(f"{where} is empty")
-    found = tokens and ("<" in text or "[" in text) and template_token(text)
+    found = tokens and template_token(text)
     if found:
         raise ValueError(f"{where} contains the template token {found}")
 
 
 def template_token(text: str) -> str | None:
     """A mark of a chat template that is in a text."""
-    return next((found.group() for one in _TOKENS if (found := one.search(text))), None)
+    found = "<" in text and _ANGLE_TOKEN.search(text) or "[" in text and _SQUARE_TOKEN.search(text)
+    return found.group() if found else None
 
 
 def check_turns(turns, where: str, before: str | None = None, last=("assistant",)) -> None:

@@ -170,7 +170,8 @@ def decontaminate(cfg, job):
         options.refuse_unused(cfg, ("coverage",), "is of use only with --rule coverage")
     _check_apart(cfg, "save_index")
     index, table, first = _evaluations(cfg), Table(), None
-    for of_block, contaminated in blocks.each(job, _decontaminate, index, cfg.on, cfg.mark, jobs=cfg.jobs):
+    each = blocks.each(job, _decontaminate, index, cfg.on, cfg.mark, jobs=cfg.jobs, size=blocks.LARGE)
+    for of_block, contaminated in each:
         table.merge(of_block)
         first = first or contaminated
     _say_overlap(job, table.rows(index.sizes))
@@ -186,20 +187,17 @@ def _decontaminate(records, out, index, on, mark):
     from pt_tools.curate import compared
     from pt_tools.curate.decontaminate import Table
 
-    rows, texts = [], []
-    for rec in record.checked(records):
-        # The line stands for the record, of which a block has too many for the cache; few are needed again.
-        rows.append((records.line or rec, records.number, rec.get("source") or "none"))
-        texts.append(record.user_turns(rec) if on == "prompt" else compared.turns(rec, on))
+    taken = records.map(lambda rec: (record.user_turns(rec) if on == "prompt" else compared.turns(rec, on), rec.get("source") or "none"))
     table, first, lines = Table(), None, []
-    for (row, number, source), hits in zip(rows, index.find_all(texts)):
-        table.add(source, hits)
+    for place, hits in enumerate(index.find_all([texts for texts, _ in taken.values])):
+        line = taken.lines[place]
+        table.add(taken.values[place][1], hits)
         if not hits:
-            lines.append(row if isinstance(row, bytes) else stream.dumps(row))
+            lines.append(line or stream.dumps(taken.odd[place]))
             continue
-        first = first or (f"{records.block.name}:{number}", hits[0])
+        first = first or (f"{records.block.name}:{taken.numbers[place]}", hits[0])
         if mark:
-            lines.append(stream.dumps({**(orjson.loads(row) if isinstance(row, bytes) else row), "contamination": hits}))
+            lines.append(stream.dumps({**(orjson.loads(line) if line else taken.odd[place]), "contamination": hits}))
         else:
             records.rows.add("dropped", 1, f"overlaps {hits[0]['eval']}")
     for line in lines:

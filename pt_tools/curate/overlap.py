@@ -104,8 +104,8 @@ class Overlap:
         grams, self.posted = np.divmod(codes, max(1, len(self.items)))
         self.post = np.searchsorted(grams, np.arange(len(self.grams) + 1))
         self.tables = np.zeros((2, 2**TABLE_BITS), bool)
-        for table, some in zip(self.tables, _bits(self.grams)):
-            table[some] = True
+        for number, table in enumerate(self.tables):
+            table[_bits(self.grams, number)] = True
 
     def _decisive(self, item):
         """All n-grams of an item but the most common ones that do not make a hit together: it takes one of the others."""
@@ -165,9 +165,8 @@ class Overlap:
     def _shared(self, numbers, starts, row_of):
         """(rows, n-grams) of all different pairs of a row and an n-gram that it shares with the items, ascending."""
         grams, first = self._ngrams(numbers, starts)
-        first_bits, second_bits = _bits(grams)
-        at = np.flatnonzero(self.tables[0][first_bits])
-        at = at[self.tables[1][second_bits[at]]]
+        at = np.flatnonzero(self.tables[0][_bits(grams, 0)])
+        at = at[self.tables[1][_bits(grams[at], 1)]]
         gram = np.minimum(np.searchsorted(self.grams, grams[at]), max(0, len(self.grams) - 1))
         same = self.grams[gram] == grams[at] if len(at) else np.zeros(0, bool)
         row = row_of[np.searchsorted(first, at[same], "right") - 1]
@@ -203,10 +202,10 @@ class Overlap:
         return {"eval": name, "id": id, "coverage": round(share, 4), "span": " ".join(flat[span[1] - start:span[2] - start])}
 
 
-def _bits(grams):
-    """Two independent numbers of TABLE_BITS bits for each n-gram."""
-    low = grams >> np.uint64(64 - 2 * TABLE_BITS) & np.uint64(2**TABLE_BITS - 1)
-    return (grams >> np.uint64(64 - TABLE_BITS)).view(np.int64), low.view(np.int64)
+def _bits(grams, number):
+    """The first or second TABLE_BITS bits of each n-gram."""
+    bits = grams >> np.uint64(64 - (number + 1) * TABLE_BITS)
+    return (bits & np.uint64(2**TABLE_BITS - 1) if number else bits).view(np.int64)
 
 
 def _bags(numbers, starts):

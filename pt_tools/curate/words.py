@@ -37,6 +37,10 @@ BEHIND = 0x40000
 # Letters whose lower case has another length in UTF-8.
 RESIZED = ("\u0130\u023a\u023e\u1e9e\u2126\u212a\u212b\u2c62\u2c64\u2c6d\u2c6e\u2c6f\u2c70\u2c7e\u2c7f"
            "\ua78d\ua7aa\ua7ab\ua7ac\ua7ad\ua7ae\ua7b0\ua7b1\ua7b2\ua7c5")
+# First bytes in UTF-8 of the characters of scripts that write no spaces, and all other bytes.
+_SPACELESS_LEADS = {lead for first, last in (*SPACELESS, (PLANES, BEHIND - 1))
+                    for lead in range(chr(first).encode()[0], chr(last).encode()[0] + 1)}
+_NO_LEADS = bytes(set(range(256)) - _SPACELESS_LEADS)
 ALONE, ODD, CODE = 1 << 30, 1 << 29, (1 << 29) - 1  # flags: a word by itself; the text may have to be put right first
 
 
@@ -58,14 +62,15 @@ def fold(text: str) -> str:
 
 def prompt_key(turns: list[str]) -> tuple[str, ...]:
     """Equal for texts that differ in case, spacing and punctuation only; operators and symbols count. One string a turn."""
-    return tuple(_terms(turn) or turn.strip() for turn in turns)
+    return tuple(terms(turn) or turn.strip() for turn in turns)
 
 
-def _terms(text):
+def terms(text: str) -> str:
+    """Its words, operators and symbols in lower case with a space between, but none beside a character of a script without."""
     data = text.encode("utf-8", "replace")
     signs = data.translate(None, _NO_SIGNS)
     if text.isascii() and not signs.strip(b"-") and not (signs and MINUS.search(text)):
-        return _SPACES.sub(b" ", data.translate(_PLAIN)).strip(b" ").decode()
+        return _narrow(data.translate(_PLAIN)).decode()
     text = fold(text)
     if b"-" in signs:
         text = MINUS.sub("−", text)
@@ -73,14 +78,21 @@ def _terms(text):
         if sign in text:
             text = text.replace(sign, spaced)
     data = text.encode("utf-8", "replace")
-    if not data.isascii():
-        for lead, between in _between():
-            if lead in data:
-                data = between.sub(b" ", data)
-        leads, before, behind = _spaceless()
-        if any(lead in data for lead in leads):
-            data = behind.sub("", before.sub("", data.decode())).encode()
-    return _SPACES.sub(b" ", data.translate(_TERMS)).strip(b" ").decode()
+    if data.isascii():
+        return _narrow(data.translate(_TERMS)).decode()
+    for lead, between in _between():
+        if lead in data:
+            data = between.sub(b" ", data)
+    text = _narrow(data.translate(_TERMS)).decode()
+    if text.isascii() or _SPACELESS_LEADS.isdisjoint(data.translate(None, _NO_LEADS)):
+        return text
+    before, behind = _spaceless()
+    return behind.sub("", before.sub("", text))
+
+
+def _narrow(data):
+    """One space for each run of them, none at the ends."""
+    return _SPACES.sub(b" ", data).strip(b" ")
 
 
 @functools.cache
@@ -97,13 +109,9 @@ def _between():
 
 @functools.cache
 def _spaceless():
-    """First bytes in UTF-8 of the characters of scripts that write no spaces; what is between them and others, before and
-    behind them."""
-    ranges = (*SPACELESS, (PLANES, BEHIND - 1))
-    leads = {bytes([lead]) for first, last in ranges for lead in range(chr(first).encode()[0], chr(last).encode()[0] + 1)}
-    some = "".join(f"{chr(first)}-{chr(last)}" for first, last in ranges)
-    between = r"[\x00-\x20!-$&-),.:;?@\[-\]_`{-~\-\x7f]+"
-    return sorted(leads), re.compile(f"{between}(?=[{some}])"), re.compile(f"(?<=[{some}]){between}")
+    """A space before, and one behind, a character of the scripts that write none."""
+    some = "".join(f"{chr(first)}-{chr(last)}" for first, last in (*SPACELESS, (PLANES, BEHIND - 1)))
+    return re.compile(f" (?=[{some}])"), re.compile(f" (?<=[{some}] )")
 
 
 def split(texts: list[str]):

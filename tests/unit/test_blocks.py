@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import time
 
 import pytest
 
-from pt_tools import blocks, stream
+from pt_tools import blocks, record, stream
 from pt_tools.errors import BadData, PtError
 
 
@@ -141,3 +142,38 @@ def _runs(pid):
             return file.read().rpartition(")")[2].split()[0] not in "ZX"
     except OSError:
         return False
+
+
+# --- all records of a block ---------------------------------------------------------------------------------------
+
+CHAT = {"messages": [{"role": "user", "content": "u"}, {"role": "assistant", "content": "a"}]}
+LINES = [b'{"id": "1", %s\n', b'\xef\xbb\xbf{"id": "2", %s\n', b'  {"id": "3", %s \n', b"\n", b'{"id": "bad", %s\n', b"no JSON\n", b"[1]\n",
+         b'{"id": "4", "text": "t", "x": [[1]]}\n', b'{"id": "5", "messages": []}\n', b'{"id": "6", %s']
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_map_is_checked_in_a_tight_loop(seed):
+    """The same values, places, lines, counts and rejects as of the rows one by one, whatever their order."""
+    rng = random.Random(seed)
+    body = json.dumps(CHAT).encode()[1:]
+    lines = [line % body if b"%s" in line else line for line in rng.choices(LINES[:-1], [20, 1, 1, 1, 1, 1, 1, 1, 1], k=30)] + [LINES[-1] % body]
+
+    def of(row):
+        if row["id"] == "bad":
+            raise ValueError("bad")
+        return row["id"]
+
+    block = blocks.Block("f", 3, lines, before=7, start=100)
+    one, slow_rows = blocks.Reader(block, stream.Rows(), "skip", 10**6), stream.Rows()
+    two = blocks.Reader(block, slow_rows, "skip", 10**6)
+    taken, wanted = one.map(of), []
+    for row in record.checked(two):
+        try:
+            wanted.append((of(row), two.line, two.number, two.span, None if two.line else row))
+        except ValueError as reason:
+            two.reject(str(reason), row)
+    odd = [taken.odd.get(place) for place in range(len(taken.values))]
+    assert list(zip(taken.values, taken.lines, taken.numbers, taken.spans, odd, strict=True)) == wanted
+    assert one.rejected == two.rejected and one.rows.n == slow_rows.n and slow_rows.n["in"] == 30 - lines.count(b"\n") + 1
+    assert all(b"".join(lines)[start:start + size] == lines[number - 8] for start, size, number in
+               ((*span, number) for span, number in zip(taken.spans, taken.numbers)))

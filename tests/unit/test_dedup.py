@@ -53,6 +53,32 @@ def test_equal_texts_against_the_twin(rows):
     assert exact.clusters(range(len(rows)), rows.__getitem__) == sorted(group for group in groups.values() if len(group) > 1)
 
 
+PIECES = [*"aB1 -–+.,\n_東のé\u0301İς", "-5", "word ", "Word  ", "東京"]
+
+
+@pytest.mark.parametrize("few", [0, exact.FEW])
+def test_variants_of_a_text_against_the_twin(monkeypatch, few):
+    """Only what follows on the common beginning is compared, and where that ends must not matter."""
+    monkeypatch.setattr(exact, "WINDOW", 3)
+    monkeypatch.setattr(exact, "FEW", few)
+    rng, several = random.Random(4), 0
+    for _ in range(4000):
+        base, rows = rng.choices(PIECES, k=rng.randrange(20)), []
+        for _ in range(rng.randrange(2, 5)):
+            pieces = list(base)
+            for _ in range(rng.randrange(3)):
+                at = rng.randrange(len(pieces) + 1)
+                pieces[at:at + rng.randrange(2)] = rng.choices(PIECES, k=rng.randrange(2))
+            rows.append(["".join(pieces), *rng.choices(["x", "X!", "y"], k=rng.randrange(2))])
+        groups = collections.defaultdict(list)
+        for row, turns in enumerate(rows):
+            groups[prompt_key(turns)].append(row)
+        wanted = sorted(group for group in groups.values() if len(group) > 1)
+        assert exact.clusters(range(len(rows)), rows.__getitem__) == wanted
+        several += len(wanted)
+    assert several > 1000
+
+
 SOUND = st.text(st.one_of(st.sampled_from("abcXYZ 019.,\n“”é东京кИ"), st.characters(codec="utf-8", exclude_characters="-")), max_size=700)
 
 
