@@ -213,7 +213,7 @@ def key_of(command, job) -> dict:
 def _file_identity(path: str) -> str:
     if not os.path.isfile(path):
         raise Usage(f"{path} is not a file" if os.path.exists(path) else f"no such file: {path}")
-    return outdir.file_digest(path)
+    return outdir.identity(path)
 
 
 def _identities(value, how):

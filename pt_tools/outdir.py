@@ -278,9 +278,9 @@ def verify(path) -> dict:
 def identity(path) -> str:
     """The digest of an input: of the file hashes in its manifest if it has one, else of its bytes.
 
-    A directory whose files differ from its manifest is refused (`BadModel`). One without a manifest has no sha256 to be
-    compared with, so that its files are told apart by XXH3, which reads them four times as fast. A name that is neither
-    file nor directory is taken for a hub id and stands for itself, with the commit that the local cache holds for it.
+    A directory whose files differ from its manifest is refused (`BadModel`). Where there is no manifest there is no sha256
+    to be compared with, and XXH3 tells bytes apart four times as fast. A name that is neither file nor directory is taken
+    for a hub id and stands for itself, with the commit that the local cache holds for it.
     """
     name, path = str(path), Path(path)
     if path.is_dir():
@@ -291,7 +291,7 @@ def identity(path) -> str:
             files = {str(p.relative_to(path)): digest for p, digest in found.items()}
         return digest_of({name: digest for name, digest in files.items() if name != "metrics.jsonl"})
     if path.is_file():
-        return file_digest(path)
+        return file_digest(path, "xxh128")
     if not HUB_ID.fullmatch(name):
         raise Usage(f"no such model directory or file: {name}")
     return f"hub:{name}@{_hub_commit(name)}"

@@ -5,6 +5,7 @@ character is a word, so that n-grams of words are n-grams of characters there.
 """
 
 import functools
+import operator
 import re
 import unicodedata
 
@@ -41,7 +42,7 @@ RESIZED = ("\u0130\u023a\u023e\u1e9e\u2126\u212a\u212b\u2c62\u2c64\u2c6d\u2c6e\u
 _SPACELESS_LEADS = {lead for first, last in (*SPACELESS, (PLANES, BEHIND - 1))
                     for lead in range(chr(first).encode()[0], chr(last).encode()[0] + 1)}
 _NO_LEADS = bytes(set(range(256)) - _SPACELESS_LEADS)
-ALONE, ODD, CODE = 1 << 30, 1 << 29, (1 << 29) - 1  # flags: a word by itself; the text may have to be put right first
+ALONE, RESIZES, CODE = 1 << 30, 1 << 29, (1 << 29) - 1  # flags: a word by itself; a letter of RESIZED
 
 
 def words(text: str) -> list[str]:
@@ -119,38 +120,32 @@ def split(texts: list[str]):
 
     Vectorised over the bytes of all texts, in UTF-8; 8 bytes follow on the last word.
     """
-    return _split(texts, {})
-
-
-def _split(texts, proper):
-    """`proper` are other forms of some of the texts, by their numbers."""
     import numpy as np
 
+    texts = [text if text.isascii() else unicodedata.normalize("NFC", text) for text in texts]
     data = [text.encode("utf-8", "replace") for text in texts]
-    for i, text in proper.items():
-        data[i] = text.encode("utf-8", "replace")
     behind = np.cumsum([0, *map(len, data)]) + np.arange(len(data) + 1)
     joined = b"\n".join([b"", *data, b" " * 8]).translate(_LOWER)
     buffer, cuts = np.frombuffer(joined, np.uint8), None
     if not joined.isascii():
-        buffer, cuts, odd = _folded(bytearray(joined))
-        odd = set(np.searchsorted(behind, odd).tolist()) - {0}
-        found = {i - 1: _proper(texts[i - 1]) for i in odd if i - 1 not in proper}
-        if any(texts[i] != text for i, text in found.items()):
-            return _split(texts, proper | found)
+        buffer, cuts, resized = _folded(bytearray(joined))
+        if len(resized):
+            odd = set((np.searchsorted(behind, resized) - 1).tolist())
+            return split([_of_one_size(text) if i in odd else text for i, text in enumerate(texts)])
     inside = buffer != 0
+    borders = inside[1:] != inside[:-1]
     if cuts is None:
-        edges = np.flatnonzero(inside[1:] != inside[:-1]) + 1
+        edges = np.flatnonzero(borders) + 1
         starts, ends = edges[0::2], edges[1::2]
     else:
-        starts = np.flatnonzero(inside[1:] & (~inside[:-1] | cuts[1:])) + 1
-        ends = np.flatnonzero(inside[:-1] & (~inside[1:] | cuts[1:])) + 1
+        edges = np.flatnonzero(borders | cuts[1:]) + 1
+        begun = np.flatnonzero(inside[edges])
+        starts, ends = edges[begun], edges[begun + 1]
     return buffer, starts, ends - starts, np.searchsorted(starts, behind)
 
 
-def _proper(text):
-    """The text in NFC, without letters that have another length in lower case."""
-    text = unicodedata.normalize("NFC", text)
+def _of_one_size(text):
+    """The text without letters that have another length in lower case."""
     for letter in RESIZED:
         if letter in text:
             text = text.replace(letter, fold(letter))
@@ -159,7 +154,7 @@ def _proper(text):
 
 def _folded(data):
     """The bytes with what is not ASCII folded in place; where words are cut that follow on each other, or None; and where
-    something is that the text's other form may have not."""
+    letters are whose lower case has another length."""
     import numpy as np
 
     buffer = np.frombuffer(data, np.uint8)
@@ -178,7 +173,7 @@ def _folded(data):
     if alone.any():
         cuts = np.zeros(len(buffer), bool)
         cuts[at[alone]] = cuts[at[alone] + lengths[alone]] = True
-    return buffer, cuts, at[(entries & ODD) != 0]
+    return buffer, cuts, at[(entries & RESIZES) != 0]
 
 
 def _decoded(buffer, at):
@@ -210,7 +205,7 @@ def _looked_up(codes, table):
 
     if codes.max(initial=0) < PLANES:
         return table[codes]
-    return np.where(codes < PLANES, table[np.minimum(codes, PLANES - 1)], np.where(codes < BEHIND, codes | ALONE | ODD, 32))
+    return np.where(codes < PLANES, table[np.minimum(codes, PLANES - 1)], np.where(codes < BEHIND, codes | ALONE, 32))
 
 
 @functools.cache
@@ -224,14 +219,13 @@ def _table():
     letter = np.zeros(PLANES, bool)
     for run in re.finditer(r"[^\W_]+", text):
         letter[run.start():run.end()] = True
-    mark = [code for code in np.flatnonzero(~letter).tolist() if unicodedata.category(text[code])[0] == "M"]
-    letter[mark] = True
+    categories = "".join(map(operator.itemgetter(0), map(unicodedata.category, text)))
+    for run in re.finditer("M+", categories):
+        letter[run.start():run.end()] = True
     table = np.where(letter, lower, np.uint32(32))
     for first, last in SPACELESS:
         table[first:last + 1] |= np.where(letter[first:last + 1], np.uint32(ALONE), np.uint32(0))
-    decomposed = [code for code in (*range(0x340, 0x10000), *range(0x1D15E, 0x1D1C1)) if unicodedata.decomposition(text[code]) and
-                  unicodedata.normalize("NFC", text[code]) != text[code]]
-    table[[*mark, *decomposed, *range(0x1160, 0x1200), *map(ord, RESIZED)]] |= ODD
+    table[list(map(ord, RESIZED))] |= RESIZES
     return table
 
 
