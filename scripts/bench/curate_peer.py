@@ -2,7 +2,8 @@
 """One peer's near-dedup of a file of chats, as its documentation has it: `curate_peer.py TOOL CHATS`; prints the ids that stay.
 
 Run in an environment of the peers' own (datatrove 0.10.1, datasketch 2.0.0, rensa 0.5.0). All see the same text (turns but
-the system's, joined by newlines) and word 5-grams. `floor` only reads, parses and hashes; `grams` decontaminates.
+the system's, joined by newlines) and word 5-grams. `floor-HASH` only reads, parses and hashes;
+`grams` decontaminates.
 """
 
 import re
@@ -26,15 +27,25 @@ def shingles(text):
     return {" ".join(words[i:i + 5]) for i in range(max(1, len(words) - 4))}
 
 
-def floor(path):
-    import xxhash
-
+def floor(path, hashed):
     seen = set()
     for id, text in chats(path):
-        key = xxhash.xxh3_128_digest(text.encode())
+        key = hashed(text.encode())
         if key not in seen:
             seen.add(key)
             yield id
+
+
+def floor_xxh3_128(path):
+    import xxhash
+
+    return floor(path, xxhash.xxh3_128_digest)
+
+
+def floor_sha256(path):
+    import hashlib
+
+    return floor(path, lambda data: hashlib.sha256(data).digest())
 
 
 def grams(path):
@@ -108,7 +119,7 @@ def datatrove(path):
 
 
 def main():
-    for id in globals()[sys.argv[1]](sys.argv[2]):
+    for id in globals()[sys.argv[1].replace("-", "_")](sys.argv[2]):
         print(id)
 
 
