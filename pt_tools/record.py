@@ -3,7 +3,8 @@
 Besides records of our own making the kinds of TRL are records too (`messages`; `prompt` + `completion`; `chosen` +
 `rejected`; `label`; `text`). Other forms are turned into records by `convert`, see `curate/formats.py`.
 
-Lines are UTF-8, numbers finite. Where a key occurs twice in an object the last one counts.
+Lines are UTF-8, numbers finite. Where a key occurs twice in an object the last one counts. A whole number beyond 64 bits is
+read as the nearest float, and written so where its row is not passed on as it came; text keeps all digits.
 """
 
 import re

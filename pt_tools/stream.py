@@ -68,7 +68,7 @@ class Reader:
 
     With `arrays`, a file that starts with "[" is one JSON array of records, held in memory; `where` then counts
     its items from 1. Else `span` is where the last record's line starts in its unpacked file, and its length, in bytes;
-    `line` is that line, unless it is an odd one, and `number` its number. `plain`, if it is set, is a quick test that rows
+    `line` is that line (without a BOM), `number` its number. `plain`, if it is set, is a quick test that rows
     may pass; `is_plain` says whether the last one did.
     """
 
@@ -159,14 +159,18 @@ class Reader:
         import jsonlines
 
         self.line = None
-        try:
-            return jsonlines.Reader([line.rstrip(b"\r\n")], loads=_loads).read(type=dict, skip_empty=True)
-        except EOFError:
+        if not line.removeprefix(BOM).strip():
             return None
+        try:
+            record = jsonlines.Reader([line.rstrip(b"\r\n")], loads=_loads).read(type=dict)
         except jsonlines.InvalidLineError as error:
             self.rows.add("in")
             self.reject(_why(error), error.line)
             return None
+        start, length = self.span
+        self.line = line.removeprefix(BOM)
+        self.span = start + length - len(self.line), len(self.line)
+        return record
 
     def items(self, data, name):
         """The records of one JSON array."""

@@ -43,10 +43,24 @@ def test_bad_line_is_named(tmp_path, name):
 
 @pytest.mark.parametrize("text, records", [
     (b"", 0), (b"\n\n", 0), (b'\xef\xbb\xbf{"a":1}\n', 1), (b'{"a":1}\r\n{"a":2}\r\n', 2), (b'{"a":1}', 1),
-    (b'{"a":1}\n\n  \n{"a":2}\n', 2)])
+    (b'{"a":1}\n\n  \n{"a":2}\n', 2), (b"\xef\xbb\xbf", 0), (b'\xef\xbb\xbf\r\n\n{"a":1}\n', 1),
+    (b'{"a":1}\n\t\x0b\n', 1)])
 def test_harmless_oddities(tmp_path, text, records):
     (tmp_path / "x.jsonl").write_bytes(text)
     assert len(list(stream.Reader([str(tmp_path / "x.jsonl")]))) == records
+
+
+def test_lines_are_given_as_they_are(tmp_path):
+    """Of rows that are not plain too: behind a BOM, with many brackets in them, before a carriage return."""
+    lines = [b'{"a": 1}\n', b'{"a": "' + b"[" * 300 + b'"}\n', b"\n", b'{"a": ' + b"[" * 200 + b"]" * 200 + b"}\r\n", b'{"a":1}']
+    data = stream.BOM + b"".join(lines)
+    (tmp_path / "x.jsonl").write_bytes(data)
+    reader, found = stream.Reader([str(tmp_path / "x.jsonl")]), []
+    for _ in reader:
+        start, length = reader.span
+        assert data[start:start + length] == reader.line
+        found.append(reader.line)
+    assert found == [line for line in lines if line.strip()]
 
 
 def test_where_counts_blank_lines_and_files(tmp_path):
