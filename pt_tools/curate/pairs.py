@@ -76,12 +76,22 @@ def _by_value(rec, rule):
         raise _Nothing("tie: all rewards are equal")
     if rule.rejected == "every":
         return _every(rec, valued, rule)
-    best = seeded.pick([item for item in valued if item[0] == top], rule.seed, "chosen", rec["id"])
-    lower = _below(best, valued, rule)
+    best, lower = _best_with_lower(rec, [item for item in valued if item[0] == top], valued, rule)
     ranks = sorted({value for value, _ in lower}) if rule.rejected == "worst" else [None]
     drawn = [item for rank in ranks for item in seeded.draws([item for item in lower if rank in (None, item[0])],
                                                              rule.seed, "rejected", rec["id"])]
     return [(best[1], best[0], other, value) for value, other in _unlike(drawn)]
+
+
+def _best_with_lower(rec, bests, valued, rule):
+    """One of the best at random, of those that may be preferred to some, and these."""
+    why = None
+    for best in seeded.draws(bests, rule.seed, "chosen", rec["id"]):
+        try:
+            return best, _below(best, valued, rule)
+        except _Nothing as reason:
+            why = why or reason
+    raise why
 
 
 def _below(best, valued, rule):

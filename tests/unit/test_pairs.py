@@ -1,8 +1,9 @@
 """Preference pairs: hand-computed cases, a naive twin on random records, ratings, models, lengths, real data."""
 
+import itertools
 import json
 import random
-from collections import Counter
+from collections import Counter, defaultdict
 
 import pytest
 from hypothesis import given
@@ -117,21 +118,16 @@ REWARDS = st.lists(st.one_of(st.none(), st.integers(0, 3)), max_size=7)
 
 
 def naive(rec, rule):
-    """The pairs that the rule allows, by trying all."""
+    """The pairs of texts that the rule allows, with the differences of their rewards, by trying all."""
     found = [c for c in rec["completions"] if c["reward"] is not None]
     top = max((c["reward"] for c in found), default=None)
-    return {
-        (a["text"], b["text"])
-        for a in found
-        for b in found
-        if (rule.rejected == "every" or a["reward"] == top)
-        and a["reward"] - b["reward"] > rule.gap
-        and a["reward"] - b["reward"] >= rule.margin
-        and (
-            not rule.length_ratio
-            or max(len(a["text"]), len(b["text"])) <= rule.length_ratio * min(len(a["text"]), len(b["text"]))
-        )
-    }
+    allowed = defaultdict(set)
+    for a, b in itertools.product(found, found):
+        (short, long), gap = sorted((len(a["text"]), len(b["text"]))), a["reward"] - b["reward"]
+        if ((rule.rejected == "every" or a["reward"] == top) and gap > rule.gap and gap >= rule.margin
+                and a["text"] != b["text"] and (not rule.length_ratio or long <= rule.length_ratio * short)):
+            allowed[a["text"], b["text"]].add(gap)
+    return allowed
 
 
 @given(
@@ -146,23 +142,24 @@ def naive(rec, rule):
 def test_pairs_equal_a_naive_twin(rewards, rejected, gap, margin, ratio, per_prompt, seed):
     rec = scored(*rewards)
     for i, completion in enumerate(rec["completions"]):
-        completion["text"] = "本" * (i % 4 + 1) + str(i)
+        completion["text"] = "本" * (i % 5 + 1)  # the sixth is the first again, it may be of another reward
     rule = Rule(rejected, gap=gap, margin=margin, length_ratio=ratio, per_prompt=per_prompt, seed=seed)
     made, why = pairs.pairs(rec, rule)
     allowed, found = naive(rec, rule), texts(made)
-    assert len(set(found)) == len(found) and set(found) <= allowed
-    assert (why is None) == bool(made)
-    value = {c["text"]: c["reward"] for c in rec["completions"]}
-    assert all(one["margin"] == value[a] - value[b] for one, (a, b) in zip(made, found))
+    assert len(set(found)) == len(found) and set(found) <= set(allowed)
+    assert (why is None) == bool(made) == bool(allowed)
+    assert all(one["margin"] in allowed[texts] for one, texts in zip(made, found))
     assert [one["id"] for one in made] == [f"r/{i}" if i > 1 else "r" for i in range(1, len(made) + 1)]
     if rejected == "every":
-        assert len(found) == min(per_prompt, len(allowed))
+        assert len(found) == min(per_prompt, len({frozenset(texts) for texts in allowed}))  # one of a pair and its reverse
     elif made:
         assert len({a for a, _ in found}) == 1  # one chosen, whichever of the best it was
         partners = {b for a, b in allowed if a == found[0][0]}
         assert len(found) == min(per_prompt, len(partners))
         if rejected == "worst":
-            assert [value[b] for _, b in found] == sorted(value[b] for b in partners)[:per_prompt]
+            margins = [one["margin"] for one in made]
+            assert margins == sorted(margins, reverse=True)
+            assert margins[0] == max(max(gaps) for (a, _), gaps in allowed.items() if a == found[0][0])
 
 
 @given(REWARDS, st.sampled_from(pairs.REJECTED), st.integers(0, 3))
