@@ -32,9 +32,15 @@ def score(completion: dict, name: str) -> float | None:
 
 
 def value(completion: dict, names: tuple = ()) -> float | None:
-    """The mean of the named scores, the reward where none is named; None where one is missing."""
+    """The mean of the named scores, the reward where none is named; None where one is missing.
+
+    ValueError if the mean is beyond all floats.
+    """
     found = [score(completion, name) for name in names or (REWARD,)]
-    return None if None in found else fmean(found) if len(found) > 1 else found[0]
+    try:
+        return None if None in found else fmean(found) if len(found) > 1 else found[0]
+    except OverflowError:
+        raise ValueError(f"the mean of the scores {' and '.join(names)} is no number") from None
 
 
 def missing(names: tuple = ()) -> str:

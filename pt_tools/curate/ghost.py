@@ -62,9 +62,7 @@ def start(rec: dict, lists: Lists, seed: int = 0, combine: int = 3, short: float
     With `turn_by_turn` the dialogue's own answers are left out, and the prompt is of its first turn; where the record has
     `turns`, texts, they are the user's (MT-Bench). ValueError if the record has no dialogue.
     """
-    if record.kind(rec) not in ("messages", "prompt"):
-        raise ValueError(f"a {record.kind(rec)} record is no dialogue")
-    turns = rec["messages"] if "messages" in rec else as_turns(rec["prompt"], "user")
+    turns = _dialogue(rec)
     last = max(i for i, turn in enumerate(turns) if turn["role"] == "user")
     turns, later = turns[:last + 1], []
     if turn_by_turn:
@@ -76,6 +74,12 @@ def start(rec: dict, lists: Lists, seed: int = 0, combine: int = 3, short: float
     prompt = [_instructed(turn, long) if turn["role"] == "user" else turn for turn in turns]
     gatt = {"instruction": long, "first": first, **({"turns": later} if later else {})}
     return {**comps.without(rec), "prompt": prompt, "gatt": gatt}
+
+
+def _dialogue(rec):
+    if record.kind(rec) not in ("messages", "prompt"):
+        raise ValueError(f"a {record.kind(rec)} record is no dialogue")
+    return rec["messages"] if "messages" in rec else as_turns(rec["prompt"], "user")
 
 
 def _more_turns(rec, first):
@@ -97,7 +101,7 @@ def following(rec: dict):
         return None, "no completion with a text"
     turn = _instructed({"role": "user", "content": later[0]}, rec["gatt"]["instruction"])
     gatt = {key: value for key, value in rec["gatt"].items() if key != "turns"} | ({"turns": later[1:]} if later[1:] else {})
-    prompt = [*as_turns(record.prompt_of(rec), "user"), {"role": "assistant", "content": answer}, turn]
+    prompt = [*_asked(rec), {"role": "assistant", "content": answer}, turn]
     return {**comps.without(rec), "prompt": prompt, "gatt": gatt}, None
 
 
@@ -109,10 +113,16 @@ def trained(rec: dict):
     answer = _answer(rec)
     if answer is None:
         return None, "no completion with a text"
-    turns = record.untrained([_plain(turn, gatt["instruction"]) for turn in record.prompt_of(rec)])
+    turns = record.untrained([_plain(turn, gatt["instruction"]) for turn in _asked(rec)])
     first = next(i for i, turn in enumerate(turns) if turn["role"] == "user")
     turns[first] = _instructed(turns[first], gatt["first"])
     return {**comps.without(rec), "messages": [*turns, {"role": "assistant", "content": answer}]}, None
+
+
+def _asked(rec):
+    """The dialogue up to the turn that completions answer."""
+    turns = _dialogue(rec)
+    return turns[:-1] if turns[-1]["role"] == "assistant" else turns
 
 
 def _of(rec):
@@ -120,8 +130,10 @@ def _of(rec):
     if not (isinstance(gatt, dict) and all(isinstance(gatt.get(key), str) for key in ("instruction", "first"))):
         raise ValueError("the record has no gatt; --step start makes it")
     later = gatt.get("turns", [])
-    if not (isinstance(later, list) and all(isinstance(text, str) for text in later)):
+    if not isinstance(later, list):
         raise ValueError("gatt.turns is no list of texts")
+    for number, text in enumerate(later):
+        record.check_text(text, f"gatt.turns[{number}]")
     return gatt
 
 

@@ -90,12 +90,23 @@ def test_what_cannot_be_used():
         for step in (ghost.trained, ghost.following):
             with pytest.raises(ValueError, match="has no gatt"):
                 step({"prompt": "u", **broken})
-    with pytest.raises(ValueError, match="gatt.turns is no list of texts"):
-        ghost.following({"prompt": "u", "gatt": {"instruction": "x", "first": "y", "turns": [1]}})
+    for turns, why in ((1, "is no list of texts"), ([1], r"\[0\] is a number, not a string"), (["a", " "], r"\[1\] is empty")):
+        with pytest.raises(ValueError, match=f"gatt.turns{why}|gatt.turns {why}"):
+            ghost.following({"prompt": "u", "gatt": {"instruction": "x", "first": "y", "turns": turns}})
     with pytest.raises(ValueError, match="does not begin with the instruction"):
         ghost.trained({**ghost.start(TALK, ONE), "prompt": [user("Hi")], "completions": [{"text": "x"}]})
     with pytest.raises(ValueError, match="a text record is no dialogue"):
         ghost.start({"id": "x", "text": "t"}, ONE)
+    started = {"gatt": {"instruction": "x", "first": "y"}}
+    with pytest.raises(ValueError, match="a preference record is no dialogue"):
+        ghost.trained({"prompt": "p", "chosen": "a", "rejected": "b", **started, "completions": [{"text": "t"}]})
+
+
+def test_a_prompt_that_is_a_text():
+    rec = {"id": "a", "prompt": "Be.\nHi?", "completions": [{"text": "Ho."}], "gatt": {"instruction": "Be.", "first": "F."}}
+    assert ghost.trained(rec)[0]["messages"] == [user("F.\nHi?"), assistant("Ho.")]
+    rec["gatt"]["turns"] = ["And?"]
+    assert ghost.following(rec)[0]["prompt"] == [user("Be.\nHi?"), assistant("Ho."), user("Be.\nAnd?")]
 
 
 def test_other_forms_of_dialogue():
