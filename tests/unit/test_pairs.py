@@ -68,6 +68,25 @@ def test_a_gap_is_exceeded_and_a_margin_reached():
     assert pair(rec, scores=names, gap=6.0).startswith("margin:")
 
 
+def test_of_the_best_one_that_goes_with_a_worse_one():
+    """However the best are drawn: the first has no worse one about as long, the second none of another text."""
+    pool = scored(1.0, 1.0, 0.0, 0.0, 1.0)
+    for completion, text in zip(pool["completions"], ("a" * 99, "bbbb", "ccccc", "bbbb", "a" * 98)):
+        completion["text"] = text
+    for seed in range(20):
+        made = pair(pool, length_ratio=2.0, seed=seed)
+        assert texts([made]) == [("bbbb", "ccccc")]
+    pool["completions"][2]["text"] = "c" * 9
+    assert pair(pool, length_ratio=2.0).startswith(("lengths:", "same text:"))
+
+
+def test_scores_beyond_all_floats():
+    pool = scored(None, None)
+    pool["completions"][1]["scores"] = {"a": 1.7e308, "b": 1.7e308}
+    with pytest.raises(ValueError, match="the mean of the scores a and b is no number"):
+        pairs.pairs(pool, Rule(scores=("a", "b")))
+
+
 def test_completions_that_cannot_be_trained_on_are_left_aside():
     rec = scored(1.0, 0.5, 0.25, 0.0)
     for completion, text in zip(rec["completions"][1:], (" ", "a<|user|>", "good")):
