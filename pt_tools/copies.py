@@ -41,7 +41,7 @@ class Index:
         self.columns = {name: array(code) for name, code in self.TYPES.items()}
         self.starts, self.lengths, self.lines, self.source, self.ranks, self.measures, self.ids = self.columns.values()
         self.sources = {}  # name -> number
-        self.odd = set()  # rows whose line cannot be passed on as it is
+        self.odd = set()  # rows whose line does not end as it should
 
     def __len__(self):
         return len(self.starts)
@@ -101,7 +101,7 @@ def _index(records, out, rules, text, key, of, with_ids):
 
     taken = records.map(of_row)
     keys, source, ids = zip(*taken.values) if taken.values else ((), (), ())
-    odd = [i for i, line in enumerate(taken.lines) if line is None or not line.endswith(b"}\n")]
+    odd = [i for i, line in enumerate(taken.lines) if not line.endswith(b"}\n")]
     starts = [records.block.start + start for start, _ in taken.spans]
     columns = zip(Index.TYPES.items(), (starts, [length for _, length in taken.spans], taken.numbers, source, ranking.ranks,
                                         ranking.measures, ids if with_ids else ()))
@@ -164,13 +164,20 @@ def write(job, index: Index, found, mark: bool, jobs: int = 1) -> dict[int, int]
             lines.add(start, end)
         elif mark or start not in kept_for:
             lines.flush()
-            row = index.read(start)
-            job.out.write({**row, "cluster": names[marks[start]]} if start in marks else row)
+            _write_alone(job, index, start, names[marks[start]] if start in marks else None)
     lines.flush()
     if kept_for and not mark:
         job.rows.add("dropped", len(kept_for), "copy of another row")
     say(job, index, found, kept_for)
     return kept_for
+
+
+def _write_alone(job, index, row, cluster):
+    if cluster is not None:
+        job.out.write({**index.read(row), "cluster": cluster})
+        return
+    job.out.write_lines(index.files.bytes(index.file(row), index.starts[row], index.lengths[row]).rstrip() + b"\n")
+    job.rows.add("out")
 
 
 def ids_of(index: Index, rows: list[int], jobs: int = 1) -> dict[int, str]:
