@@ -29,7 +29,7 @@ FORMATS = ("mbpp", "humaneval", "ifeval", "rlvr", "verl", "mt-bench", "game24", 
 # Not part of what a record says, and so not of its content hash.
 LABELS = ("id", "source", "domain")
 MADE_LATER = ("prompt_ids", "tokenizer", "template", "completions", "contamination", "margin", "rank", "reward",
-              "chosen_ids", "rejected_ids", "tokens", "rules", "pass_rate")
+              "chosen_ids", "rejected_ids", "tokens", "rules", "pass_rate", "cluster")
 _NO_CONTENT = {*LABELS, *MADE_LATER}
 FINISHES = ("stop", "length", "stopped", "error")
 

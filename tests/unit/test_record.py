@@ -179,7 +179,8 @@ def test_ids_say_the_content_and_nothing_else():
     first = record.ensure_id(dict(rec))["id"]
     assert len(first) == 16 and int(first, 16) >= 0
     other_order = {"verifier": {"answer": "1", "name": "math"}, "prompt": [{"content": "u", "role": "user"}]}
-    later = {**rec, "source": "s", "domain": "d", "completions": [{"text": "x"}], "prompt_ids": [1], "tokenizer": "t"}
+    later = {**rec, "source": "s", "domain": "d", "completions": [{"text": "x"}], "prompt_ids": [1], "tokenizer": "t",
+             "cluster": "c", "rules": {"pii": "x"}, "contamination": [{}], "tokens": {"all": 1}}
     assert record.ensure_id(other_order)["id"] == record.ensure_id(later)["id"] == first
     assert record.ensure_id({**rec, "prompt": [user("v")]})["id"] != first
     assert record.ensure_id({**rec, "id": "mine"})["id"] == "mine"
