@@ -40,6 +40,8 @@ class Filter(options.Input, options.Output, options.Tokens, options.Parallel, op
             expression, *files = self.files
             object.__setattr__(self, "where", (expression,))
             object.__setattr__(self, "files", tuple(files) or ("-",))
+        elif not _is_file(self.files[0]):
+            raise Usage(f"no such file: {self.files[0]} (beside an option that says what stays, an expression is a --where)")
 
 
 FILTER = ["pt-curate filter 'max(reward) > 0' scored.jsonl -o good.jsonl",

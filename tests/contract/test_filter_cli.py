@@ -216,7 +216,9 @@ def test_pipes_flow_and_files_are_whole(pt, here):
 
 
 WRONG = [
-    (["filter"], "say what stays|it is empty|- is a file"), (["filter", "a.jsonl"], "a.jsonl is a file, not an expression"), (["filter", "n >", "a.jsonl"], "--where 'n >'"),
+    (["filter"], "say what stays|it is empty|- is a file"), (["filter", "a.jsonl"], "a.jsonl is a file, not an expression"),
+    (["filter", "n > 1", "--rule", "refusal", "a.jsonl"], "no such file: n > 1 (beside an option that says what stays, an expression is a --where)"),
+    (["filter", "n >", "a.jsonl"], "--where 'n >'"),
     (["filter", "n ** 2", "a.jsonl"], "the operators are"), (["filter", "--rule", "nonsense", "a.jsonl"], "unknown rule 'nonsense'"),
     (["filter", "--rule", "length:max=5", "a.jsonl"], "counts tokens with --tokenizer"), (["filter", "--rule", "refusal", "--rule", "refusal", "a.jsonl"], "given twice"),
     (["filter", "--tokenizer", "nowhere", "--rule", "refusal", "a.jsonl"], "nowhere: no such file"), (["filter", "--drop", "nowhere", "a.jsonl"], "no such file"),
