@@ -48,7 +48,7 @@ FAULTS = {
     "empty turn": (line({**FULL, "prompt": [{"role": "user", "content": " "}]}), True, False),
 }
 VERBS = {"dedup": (), "dedup --near": (), "split": ("--part", "a=1", "-o", "{part}.out"), "mix": (), "best": (),
-         "pair": (), "gatt --step train": (),
+         "pair": (), "gatt --step train": (), "decontaminate": ("--against", "exam.jsonl"), "sketch": ("-o", "a.bands"),
          "gatt": ("--instructions", "lists.jsonl"), "synth": ("--template", "t.jinja"), "best --pool prompt": (),
          "split --by cluster": ("--part", "a=1", "-o", "{part}.out")}
 ANY_ROWS = ("synth",)
@@ -58,6 +58,7 @@ ANY_ROWS = ("synth",)
 def here(tmp_path):
     (tmp_path / "lists.jsonl").write_text(json.dumps({"name": "F", "instruction": "Be {value}.", "values": ["kind"]}) + "\n")
     (tmp_path / "t.jinja").write_text("For {{ persona }}.")
+    (tmp_path / "exam.jsonl").write_text('{"prompt": "What is never asked?"}\n')
     return tmp_path
 
 
@@ -68,8 +69,10 @@ def bad_of(verb, fault):
 @pytest.mark.parametrize("jobs", [1, 2])
 @pytest.mark.parametrize("verb", VERBS)
 def test_bad_rows_are_left_out_and_told(here, pt, verb, jobs):
-    """BOM, CRLF, blank lines, and no newline at the end are no faults; every other line is, by its number and reason."""
-    lines, bad = [b"\xef\xbb\xbf" + line(full(0)), b"", line(full(1)) + b"\r", b"  "], []
+    """BOM, CRLF, blank lines, other keys, a key twice, and no newline at the end are no faults; every other line is, by its
+    number and reason."""
+    lines, bad = [b"\xef\xbb\xbf" + line(full(0)), b"", line(full(1)) + b"\r", b"  ",
+                  line(full(98, **{"x-note": {"a": [None, "\u05d0"]}}))[:-1] + b', "id": "the last one counts"}'], []
     for i, (name, (text, *_)) in enumerate(FAULTS.items(), 2):
         lines.append(text if bad_of(verb, name) else line(full(100 + i)))
         bad += [(len(lines), name)] if bad_of(verb, name) else []
@@ -84,11 +87,10 @@ def test_bad_rows_are_left_out_and_told(here, pt, verb, jobs):
     assert all(row["file"] == "rows.jsonl" and row["reason"] and row["row"] is not None for row in found)
     assert f"rows: {good + len(bad)} in, {good} out, {len(bad)} errored" in done.err
     out = (here / "a.out").read_text() if verb.startswith("split") else done.out
-    assert out.count("\n") == good
+    assert out.count("\n") == (good if verb != "sketch" else 0)
 
 
-@pytest.mark.parametrize("verb", VERBS)
-@pytest.mark.parametrize("from_stdin", [False, True])
+@pytest.mark.parametrize("verb, from_stdin", [(verb, way) for verb in VERBS for way in (False, True) if verb != "sketch" or not way])
 def test_the_first_bad_row_is_named(here, pt, verb, from_stdin):
     faults = [name for name in FAULTS if bad_of(verb, name)]
     for name in faults[sum(map(ord, verb)) % 7::7]:  # some of them for each verb; together all
@@ -99,3 +101,22 @@ def test_the_first_bad_row_is_named(here, pt, verb, from_stdin):
             name
         )
         assert not (here / "a.out").exists() and not list(here.glob("*.run"))
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_empty_files_and_cut_ones(here, pt, verb):
+    (here / "rows.jsonl").write_bytes(b"\xef\xbb\xbf\r\n")
+    done = pt("pt-curate", *verb.split(), "rows.jsonl", *VERBS[verb], check=0)
+    assert done.out == "" and "error" not in done.err
+    (here / "rows.jsonl").write_bytes(line(full(1)) + b"\n" + line(full(2))[:50])
+    done = pt("pt-curate", *verb.split(), "rows.jsonl", *VERBS[verb], check=3)
+    assert done.err.splitlines()[-1].startswith("pt-curate: rows.jsonl:2: not JSON")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_line_of_50_megabytes(here, pt, verb):
+    long = line(full(1, prompt="Be.\nlong " + "words and words " * 3_300_000, persona="long " * 10_000_000))
+    (here / "rows.jsonl").write_bytes(b"\n".join([line(full(0)), long, line(full(2)), b"{", line(full(3))]))
+    done = pt("pt-curate", *verb.split(), "rows.jsonl", *VERBS[verb], "--on-error", "skip", check=0)
+    assert "rows: 5 in, 4 out, 1 errored" in done.err
