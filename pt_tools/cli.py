@@ -4,6 +4,7 @@
 that order), and runs the function inside one funnel that maps every error to one line and one exit code.
 """
 
+import io
 import keyword
 import math
 import operator
@@ -237,6 +238,7 @@ def funnel(command, args=None) -> int:
         stop.install()
         if sys.stdout is None:
             raise Usage("stdout is closed")
+        _buffer_stdout()
         if f"_{command.name.upper().replace('-', '_')}_COMPLETE" in os.environ:
             command.main(args, command.name)  # shell completion, click's own
         # Not click's main(): it turns a broken pipe into exit code 1.
@@ -298,6 +300,12 @@ def _say(name: str, text: str) -> None:
         print(f"{name}: {errors.redacted(text)}", file=sys.stderr, flush=True)
     except (OSError, ValueError, AttributeError):
         pass  # stderr is closed: the exit code still speaks
+
+
+def _buffer_stdout() -> None:
+    """Put a buffer before stdout where PYTHONUNBUFFERED left none: there a write may end half way and not be an error."""
+    if isinstance(getattr(sys.stdout, "buffer", None), io.RawIOBase):
+        sys.stdout = io.TextIOWrapper(io.BufferedWriter(sys.stdout.buffer), sys.stdout.encoding, sys.stdout.errors)
 
 
 def _drop_stdout() -> None:

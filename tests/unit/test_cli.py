@@ -201,6 +201,20 @@ def test_pipes(tool, tmp_path):
                           capture_output=True).returncode == 0
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_write_that_ends_half_way_is_no_success(tmp_path, tool, unbuffered):
+    """The disk is full, or the reader gone, in the middle of one long line: what is left of it is not forgotten."""
+    (tmp_path / "long.jsonl").write_text('{"a": "%s"}\n' % ("x" * 2**20))
+    env = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    for line, code in (("(ulimit -f 100; exec {} > out.jsonl)", 7), ("{} | head -c 9 > out.jsonl", 141)):
+        line = f"set -o pipefail; {line.format(f'{sys.executable} tool.py stream long.jsonl')}"
+        done = subprocess.run(["bash", "-c", line], cwd=tmp_path, capture_output=True, text=True, env=env)
+        assert done.returncode == code and "rows:" not in done.stderr
+    assert done.stderr == ""
+    whole = subprocess.run([sys.executable, "tool.py", "stream", "long.jsonl"], cwd=tmp_path, capture_output=True, env=env)
+    assert whole.returncode == 0 and len(whole.stdout) == len('{"a":""}\n') + 2**20
+
+
 def test_two_writers(tool):
     first = tool.start(*MODEL, "--fail", "wait")
     first.stderr.readline()
