@@ -82,6 +82,7 @@ def run(command, cfg) -> int:
     job = Job(command.name, cfg)
     if command.writes == "model":
         return _run_model(command, job)
+    _refuse_overwriting(cfg)
     if command.writes == "records" and cfg.out:
         return _run_file(command, job)
     if command.writes == "records":
@@ -183,12 +184,26 @@ def _spool(job, out) -> None:
 def _refuse_overlap(cfg, out) -> None:
     """An output is no input, nor inside one, nor around one: replacing it would lose what it is made of."""
     out = os.path.realpath(out)
+    for _, path in _inputs(cfg):
+        real = os.path.realpath(path)
+        if os.path.commonpath([real, out]) in (real, out):
+            raise Usage(f"--out {cfg.out} and the input {path} are one, or one is inside the other")
+
+
+def _refuse_overwriting(cfg) -> None:
+    """No list, template or index that is read is written over. Rows may be: a file can be replaced by what is made of it."""
+    for option in ("out", "rejects"):
+        target = getattr(cfg, option, None)
+        for name, path in _inputs(cfg) if target else ():
+            if name != "files" and os.path.realpath(path) == os.path.realpath(target):
+                raise Usage(f"{options.flag(option)} {target} is read, as {options.flag(name)}")
+
+
+def _inputs(cfg):
+    """(option, path) of every input that is a file or directory."""
     for name, field in options.fields(cfg).items():
         value = getattr(cfg, name) if field.metadata["input"] else None
-        for path in value if isinstance(value, tuple) else (value,):
-            real = os.path.realpath(path) if path and os.path.exists(path) else None
-            if real and os.path.commonpath([real, out]) in (real, out):
-                raise Usage(f"--out {cfg.out} and the input {path} are one, or one is inside the other")
+        yield from ((name, path) for path in (value if isinstance(value, tuple) else (value,)) if path and os.path.exists(path))
 
 
 def key_of(command, job) -> dict:

@@ -70,6 +70,13 @@ def _check_apart(cfg, name):
         raise Usage(f"{options.flag(name)} {path} is the output or an input")
 
 
+def _check_out(cfg, why):
+    import os
+
+    if cfg.out and os.path.realpath(cfg.out) in map(os.path.realpath, cfg.files):
+        raise Usage(f"--out {cfg.out} {why}")
+
+
 def _rules(cfg):
     from pt_tools.copies import Rules
 
@@ -102,6 +109,7 @@ def sketch(cfg, job):
 
     if "-" in cfg.files:
         raise Usage("a sketch is of files, which pt-curate cluster reads again")
+    _check_out(cfg, "is sketched, and read again by pt-curate cluster")
     with readback.opened(job) as files:
         shards.sketch(job, files, cfg.files, _rules(cfg), cfg.jobs)
 
@@ -126,6 +134,7 @@ def cluster(cfg, job):
 
     if "-" in cfg.files:
         raise Usage("name the sketches; they are not read from a pipe")
+    _check_out(cfg, "is a sketch that is read")
     shards.cluster(job, cfg.files, cfg.jobs)
 
 

@@ -56,6 +56,9 @@ def split(cfg, job):
     paths = {name: cfg.out.replace("{part}", name) for name in shares}
     if len(set(map(os.path.realpath, paths.values()))) < len(paths):
         raise Usage("--part: two parts would be one file")
+    inputs = set(map(os.path.realpath, cfg.files))
+    if whole := next((path for path in paths.values() if os.path.realpath(path) in inputs), None):
+        raise Usage(f"--part: {whole} is an input; the same line again would split the part")
     with parts.opened(split, job, paths) as out:
         job.out = out
         if out.done:

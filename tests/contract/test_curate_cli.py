@@ -190,6 +190,11 @@ def test_split_writes_nothing_when_a_row_is_bad(tmp_path, pt):
     (("split", "--part", "a=0.1", "--part", "a=0.2", "-o", "{part}"), "given twice"),
     (("split", "--part", "a=x", "-o", "{part}"), "--part"),
     (("split", "--part", "a=0.1", "--part", "./a=0.2", "-o", "{part}"), "one file"),
+    (("split", "a.jsonl", "--part", "a=0.5", "--part", "b=0.5", "-o", "{part}.jsonl"), "a.jsonl is an input"),
+    (("sketch", "a.jsonl", "-o", "./a.jsonl"), "--out ./a.jsonl is sketched"),
+    (("cluster", "a.jsonl", "-o", "a.jsonl"), "--out a.jsonl is a sketch"),
+    (("decontaminate", "-", "--against", "a.jsonl", "-o", "a.jsonl"), "--out a.jsonl is read, as --against"),
+    (("filter", "--drop", "a.jsonl", "--rejects", "./a.jsonl", "--on-error", "skip"), "--rejects ./a.jsonl is read, as --drop"),
     (("mix", "a.jsonl", "--take", "b.jsonl=1"), "b.jsonl is not among the files"),
     (("mix", "a.jsonl", "--take", "a.jsonl=many"), "neither a number of rows nor a share"),
     (("mix", "a.jsonl", "--weight", "a.jsonl=1"), "--weight is of use only with --total"),
@@ -201,8 +206,9 @@ def test_split_writes_nothing_when_a_row_is_bad(tmp_path, pt):
     (("best", "a.jsonl", "--per-prompt", "0"), "--per-prompt must be at least 1"),
 ], ids=lambda x: x if isinstance(x, str) else x[0])
 def test_wrong_use(argv, why, tmp_path, pt):
-    jsonl(tmp_path / "a.jsonl", chats(3))
+    before = jsonl(tmp_path / "a.jsonl", chats(3)).read_bytes()
     assert why in pt("pt-curate", *argv, input=b"", check=2).err
+    assert (tmp_path / "a.jsonl").read_bytes() == before and len(list(tmp_path.iterdir())) == 1
 
 
 def test_mix_does_not_depend_on_the_order_of_rows_or_files(tmp_path, pt):
