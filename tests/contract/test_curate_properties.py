@@ -104,6 +104,29 @@ def test_counts_by_source_add_up(here, pt):
     assert {name: found["rows"] for name, found in report["sources"].items()} == wanted
 
 
+def test_two_steps_of_dedup_are_one(here, pt):
+    """Shards with bad rows, odd lines, rows of one id and rows without one: the same bytes stay, and the same rows go."""
+    rng = random.Random(4)
+    records = list(rows(rng, 60, ("messages", "text", "scored")))
+    copies = [dict(rec, **{"x-é": 1}) for rec in rng.sample(records, 40)]
+    for rec in rng.sample(copies, 25):
+        rec.pop("id", None)
+    for name, part in (("a", records[:40] + copies[:20]), ("b", copies[20:] + records[40:])):
+        (here / f"{name}.jsonl").write_bytes(lines(rng, part)[0])
+    skip = ("--on-error", "skip")
+    for options in ((), ("--on", "prompt", "--keep", "best", "--prefer", "本", "--threshold", "0.5")):
+        one = pt("pt-curate", "dedup", "--near", "a.jsonl", "b.jsonl", *options, *skip, "--table", "table.jsonl", check=0)
+        for name in "ab":
+            pt("pt-curate", "sketch", f"{name}.jsonl", "-o", f"{name}.bands", "-j", "2", *options, *skip, check=0)
+        pt("pt-curate", "cluster", "a.bands", "b.bands", "-o", "drop.jsonl", check=0)
+        two = [pt("pt-curate", "filter", "--drop", "drop.jsonl", f"{name}.jsonl", *skip, check=0).stdout for name in "ab"]
+        assert b"".join(two) == one.stdout
+        table, drop = (rows_of((here / name).read_bytes()) for name in ("table.jsonl", "drop.jsonl"))
+        for row in (*table, *drop):
+            row["file"] = row.get("file", "").rpartition("/")[2]
+        assert table == drop and len(drop) > 30
+
+
 def run(pt, verb, name, *more, **how):
     """A verb over a file (or stdin, "-"), bad rows left out: what it writes, its rejects and its summary."""
     options = [option.replace("@", name) for option in VERBS[verb]]
