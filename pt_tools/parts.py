@@ -24,7 +24,7 @@ class Parts:
 @contextlib.contextmanager
 def opened(command, job, paths: dict[str, str]):
     """The Parts for `paths` (name -> file). Nothing appears if the block raises."""
-    key = None if "-" in job.records.files else runs.key_of(command, job)
+    key = None if any(map(runs.is_pipe, job.records.files)) else runs.key_of(command, job)
     parts, outs, finished = Parts(job, paths), {}, False
     with contextlib.ExitStack() as stack:
         for name, path in paths.items():

@@ -303,6 +303,8 @@ def _json(key, text):
         value = orjson.loads(text)
     except ValueError:
         value = text
+    if isinstance(value, float) and text.strip().removeprefix("-").isdecimal():
+        raise Usage(f"--label {key}: a number beyond 64 bits; write it as text, in quotes")
     try:
         record.check({"text": "x", key: value})
     except ValueError as error:

@@ -227,6 +227,7 @@ WRONG = [
     (["filter", "--scrub", "names", "a.jsonl"], "--scrub: all, or some of"), (["filter", "--rule", "refusal", "nowhere.jsonl"], "no such file: nowhere.jsonl"),
     (["tag", "a.jsonl"], "nothing to write"), (["tag", "--label", "x", "a.jsonl"], "has not the form NAME=VALUE"), (["tag", "--label", "id=x", "a.jsonl"], "id is no label"),
     (["tag", "--label", "messages=[]", "a.jsonl"], "messages is no label"), (["tag", "--label", "safety=yes", "a.jsonl"], "safety is a string, not true or false"),
+    (["tag", "--label", "k=-18446744073709551616", "a.jsonl"], "--label k: a number beyond 64 bits"),
     (["tag", "--label", "a=1", "--let", "a=1", "a.jsonl"], "both give a"), (["tag", "--label", "a=1", "--label", "a=2", "a.jsonl"], "given twice"),
     (["tag", "--let", "a=1 +", "a.jsonl"], "--let a="), (["diff", "a.jsonl"], "diff compares two files"), (["diff", "a.jsonl", "a.jsonl", "a.jsonl"], "two files"),
     (["diff", "-", "-"], "two files"), (["stats", "--plot", "turns", "--json", "a.jsonl"], "--plot draws for people"),

@@ -2,7 +2,10 @@
 
 import json
 import random
+import subprocess
+import sys
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -171,6 +174,14 @@ def test_rows_are_written_as_they_came(tmp_path, pt):
     (tmp_path / "all.jsonl").write_text("\n".join(lines))
     pt("pt-curate", "split", "all.jsonl", "--part", "a=1", "-o", "{part}.jsonl", check=0)
     assert (tmp_path / "a.jsonl").read_text() == "".join(line.rstrip() + "\n" for line in lines)
+
+
+@pytest.mark.parametrize("by", ["prompt", "cluster"])
+def test_a_pipe_with_a_name_is_read(tmp_path, pt, by):
+    jsonl(tmp_path / "all.jsonl", prompts(40))
+    line = f"{Path(sys.executable).parent}/pt-curate split --by {by} <(cat all.jsonl) --part a=1 -o '{{part}}.jsonl'"
+    done = subprocess.run(["bash", "-c", line], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0 and (tmp_path / "a.jsonl").read_bytes() == (tmp_path / "all.jsonl").read_bytes(), done.stderr
 
 
 def test_splitting_a_part_again_changes_nothing(tmp_path, pt):
