@@ -17,6 +17,7 @@ from pt_tools.files import apply_umask, bring_home, exchange, flat, read_json, r
 from pt_tools.lock import Lock, is_alive
 
 MANIFEST = "MANIFEST.json"
+STREAMS = ("/dev", "/dev/fd", "/proc/self/fd")  # where a name is no file's: a rename would put one in its place, for everyone
 LOADED = {".json", ".jinja", ".safetensors", ".bin", ".pt", ".model", ".txt", ".py"}  # what changes a loaded model
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
 
@@ -32,6 +33,8 @@ class Out:
         self.path = Path(os.path.abspath(path))
         if not self.path.name:
             raise Usage(f"--out {path} cannot be made")
+        if str(path) == "-" or str(self.path.parent) in STREAMS:
+            raise Usage(f"--out {path} is a stream and no file; without --out records go to stdout")
         self.directory, self.resume, self.keep, self.say = directory, resume, keep, say
         self.home = self.path.with_name(self.path.name + ".run")
         self.run = Path(work, flat(self.home)) if work else self.home
