@@ -49,16 +49,12 @@ class Result:
 
 @dataclass
 class Taken:
-    """What was made of the records of a block, and of each its line, the line's number, and (start in the block, bytes).
-
-    Lines that cannot be passed on are None; `odd` has the rows of these, by their place.
-    """
+    """What was made of the records of a block, and of each its line, the line's number, and (start in the block, bytes)."""
 
     values: list
     lines: list
     numbers: list
     spans: list
-    odd: dict = field(default_factory=dict)
 
 
 class Reader(stream.Reader):
@@ -77,14 +73,14 @@ class Reader(stream.Reader):
             yield from self.lines(self.block.lines[begun:], self.block.name, self.block.before + begun)
 
     def map(self, work):
-        """What `work` returns for every record of the block (Taken); rows that it raises a ValueError for are rejected.
+        """What `work` returns for every record of a block of lines (Taken); rows that it raises a ValueError for are rejected.
 
         This is `record.checked` in a tight loop, since there is little to do for a row.
         """
         from pt_tools import record
 
         taken = self._taken = self._plain(work)
-        if len(taken.values) < len(self.block.lines) or self.block.array:
+        if len(taken.values) < len(self.block.lines):
             begun = sum(size for _, size in taken.spans)
             for row in record.checked(self):
                 try:
@@ -92,11 +88,9 @@ class Reader(stream.Reader):
                 except ValueError as reason:
                     self.reject(str(reason), row)
                     continue
-                if self.line is None:
-                    taken.odd[len(taken.lines)] = row
                 taken.lines.append(self.line)
                 taken.numbers.append(self.number)
-                taken.spans.append((begun + self.span[0], self.span[1]) if self.span else None)
+                taken.spans.append((begun + self.span[0], self.span[1]))
         return taken
 
     def _plain(self, work):
@@ -105,7 +99,7 @@ class Reader(stream.Reader):
 
         from pt_tools.plain import is_plain
 
-        lines, values = [] if self.block.array else self.block.lines, []
+        lines, values = self.block.lines, []
         with contextlib.suppress(ValueError):
             for line in lines:
                 row = orjson.loads(line)

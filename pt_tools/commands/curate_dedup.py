@@ -202,11 +202,11 @@ def _decontaminate(records, out, index, on, mark):
         line = taken.lines[place]
         table.add(taken.values[place][1], hits)
         if not hits:
-            lines.append(line or stream.dumps(taken.odd[place]))
+            lines.append(line)
             continue
         first = first or (f"{records.block.name}:{taken.numbers[place]}", hits[0])
         if mark:
-            lines.append(stream.dumps({**(orjson.loads(line) if line else taken.odd[place]), "contamination": hits}))
+            lines.append(stream.dumps({**orjson.loads(line), "contamination": hits}))
         else:
             records.rows.add("dropped", 1, f"overlaps {hits[0]['eval']}")
     for line in lines:
