@@ -5,7 +5,6 @@ character is a word, so that n-grams of words are n-grams of characters there.
 """
 
 import functools
-import operator
 import re
 import unicodedata
 
@@ -216,12 +215,9 @@ def _table():
     every = np.arange(PLANES, dtype="<u4")
     text = every.tobytes().decode("utf-32-le", "surrogatepass")
     lower = np.frombuffer(text.replace("İ", "i").lower().replace("ς", "σ").encode("utf-32-le", "surrogatepass"), "<u4")
-    letter = np.zeros(PLANES, bool)
-    for run in re.finditer(r"[^\W_]+", text):
-        letter[run.start():run.end()] = True
-    categories = "".join(map(operator.itemgetter(0), map(unicodedata.category, text)))
-    for run in re.finditer("M+", categories):
-        letter[run.start():run.end()] = True
+    letter = np.ones(PLANES, bool)
+    for run in re.finditer(r"[\W_]+", text):
+        letter[run.start():run.end()] = [category[0] == "M" for category in map(unicodedata.category, run.group())]
     table = np.where(letter, lower, np.uint32(32))
     for first, last in SPACELESS:
         table[first:last + 1] |= np.where(letter[first:last + 1], np.uint32(ALONE), np.uint32(0))
