@@ -159,29 +159,35 @@ def count(threads: int) -> str:
     return f"{threads} thread{'s' * (threads > 1)}"
 
 
+def best(commands: dict, out: Path, repeat: int) -> dict:
+    """Of each command the fastest run; they take turns, so that a slow minute of the machine is everyone's."""
+    found = {}
+    for _ in range(repeat):
+        for name, (command, known) in commands.items():
+            one = measured(command, out, known)
+            found[name] = min(found.get(name, one), one, key=lambda run: run["s"])
+    return found
+
+
 def large(args, path: Path) -> None:
     if not (path / "b" / "config.json").exists():
         make(path, args.layers)
-    out, floors = path / "out", {}
-
-    def best(command: list, known: bool = False) -> dict:
-        return min((measured(command, out, known) for _ in range(args.repeat)), key=lambda one: one["s"])
-
-    for base in (False, True):
-        floors[base] = best([sys.executable, __file__, "--floor", str(int(base)), "--dir", path])
+    out, yml = path / "out", path / "merge.yml"
     for method in args.methods:
-        command = [BIN / "pt-merge", *flags(method, path), "-o", out, "-q", "--threads"]
-        runs = {count(n): best([*command, n]) for n in args.threads}
+        base, command = METHODS[method][0], [BIN / "pt-merge", *flags(method, path), "-o", out, "-q", "--threads"]
+        runs = {count(n): ([*command, n], False) for n in args.threads}
         if method == "linear":
-            runs |= {f"{count(n)}, inputs known": best([*command, n], known=True) for n in args.threads}
-        (path / "merge.yml").write_text(yaml(method, path))
-        peer = args.mergekit and best([args.mergekit, path / "merge.yml", out, *PLAIN])
-        for how, ours in runs.items():
+            runs |= {f"{count(n)}, inputs known": ([*command, n], True) for n in args.threads}
+        yml.write_text(yaml(method, path))
+        others = {"floor": ([sys.executable, __file__, "--floor", str(int(base)), "--dir", path], True),
+                  **({"mergekit": ([args.mergekit, yml, out, *PLAIN], True)} if args.mergekit else {})}
+        found = best(runs | others, out, args.repeat)
+        for how in runs:
             name = f"pt-merge {method}, {how}"
-            say(f"{name}: floor", ours, floors[METHODS[method][0]], "read + write + sync + hash", ("s", "CPU s"))
-            if peer:
-                say(name, ours, peer, "mergekit")
-    for left in (out, path / "digests", path / "merge.yml"):
+            say(f"{name}: floor", found[how], found["floor"], "read + write + sync + hash", ("s", "CPU s"))
+            if args.mergekit:
+                say(name, found[how], found["mergekit"], "mergekit")
+    for left in (out, path / "digests", yml):
         shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
 
 
