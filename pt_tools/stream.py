@@ -146,7 +146,7 @@ class Reader:
                 record, self.line = loads(line), line
             except ValueError:
                 record = None
-            self.is_plain = plain is not None and plain(record)
+            self.is_plain = plain is not None and type(record) is dict and plain(record)
             if not self.is_plain and (type(record) is not dict or line.count(b"{") + line.count(b"[") > MAX_DEPTH):
                 record = self._odd(line)
                 if record is None:

@@ -197,20 +197,19 @@ def _decontaminate(records, out, index, on, mark):
     from pt_tools.curate.decontaminate import Table
 
     taken = records.map(lambda rec: (record.user_turns(rec) if on == "prompt" else compared.turns(rec, on), rec.get("source") or "none"))
-    table, first, lines = Table(), None, []
+    table, first, lines = Table(source for _, source in taken.values), None, taken.lines.copy()
     for place, hits in enumerate(index.find_all([texts for texts, _ in taken.values])):
-        line = taken.lines[place]
-        table.add(taken.values[place][1], hits)
         if not hits:
-            lines.append(line)
             continue
+        table.add(taken.values[place][1], hits)
         first = first or (f"{records.block.name}:{taken.numbers[place]}", hits[0])
+        lines[place] = b""
         if mark:
-            lines.append(stream.dumps({**orjson.loads(line), "contamination": hits}))
+            lines[place] = stream.dumps({**orjson.loads(taken.lines[place]), "contamination": hits})
         else:
             records.rows.add("dropped", 1, f"overlaps {hits[0]['eval']}")
-    for line in lines:
-        out.write_lines(line if line.endswith(b"}\n") else line.rstrip() + b"\n")
+    lines = [line if line.endswith(b"}\n") else line.rstrip() + b"\n" for line in lines if line]
+    out.write_lines(b"".join(lines))
     records.rows.add("out", len(lines))
     return table, first
 

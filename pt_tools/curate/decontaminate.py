@@ -41,7 +41,7 @@ class Index:
         parts, data = self.analysed(), orjson.dumps(self.items)
         columns.write(write, INDEX, {"version": grams.VERSION}, {
             "numbers": ("U64", [len(parts.numbers)], [parts.numbers]), "starts": ("U64", [len(parts.starts)], [parts.starts]),
-            "keys": ("U64", [len(parts.keys)], [parts.keys]), "items": ("U8", [len(data)], [memoryview(data)])})
+            "items": ("U8", [len(data)], [memoryview(data)])})
 
     def load(self, path: str) -> None:
         """Add the items of a saved index. BadData if it is none, or of another version."""
@@ -55,7 +55,7 @@ class Index:
             raise BadData(f"an index of version {file.settings['version']}, not {grams.VERSION}; make it again", path)
         self.analysed()
         self.items += [tuple(item) for item in orjson.loads(file.read("items").tobytes())]
-        self._analysed.append(Analysed(*(file.read(name) for name in ("numbers", "starts", "keys"))))
+        self._analysed.append(Analysed(*(file.read(name) for name in ("numbers", "starts"))))
         self._count = len(self.items)
 
     def analysed(self):
@@ -96,16 +96,14 @@ class Index:
 
 
 class Table:
-    """How much of every evaluation every source overlaps."""
+    """How much of every evaluation every one of some sources overlaps."""
 
-    def __init__(self):
+    def __init__(self, sources=()):
         self._items, self._rows = defaultdict(set), defaultdict(int)
-        self._sources = set()
+        self._sources = set(sources)
 
     def add(self, source: str, hits: list[dict]) -> None:
-        self._sources.add(source)
-        if not hits:
-            return
+        """The hits of a row."""
         for name in {hit["eval"] for hit in hits}:
             self._rows[source, name] += 1
         for hit in hits:

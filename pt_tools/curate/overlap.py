@@ -3,6 +3,7 @@
 N-grams and whole texts are compared as 64-bit numbers (see grams.py).
 """
 
+import functools
 from collections import defaultdict
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -20,17 +21,15 @@ EPSILON = 1e-12  # a mean of shares is not above the threshold by rounding alone
 
 @dataclass
 class Analysed:
-    """Items taken apart: numbers of all words, where those of every turn begin (turns + 1,), a key of every field's turns."""
+    """Items taken apart: numbers of all words, and where those of every turn begin (turns + 1,)."""
 
     numbers: np.ndarray
     starts: np.ndarray
-    keys: np.ndarray
 
 
 def analyse(items: list) -> Analysed:
     """Items (evaluation, id, fields, each a list of turns) taken apart."""
-    fields = [turns for _, _, of_item in items for turns in of_item]
-    return Analysed(*hash_words([text for turns in fields for text in turns]), np.array([_key(turns) for turns in fields], np.uint64))
+    return Analysed(*hash_words([text for _, _, of_item in items for turns in of_item for text in turns]))
 
 
 def joined(parts: list[Analysed]) -> Analysed:
@@ -39,8 +38,7 @@ def joined(parts: list[Analysed]) -> Analysed:
     for part in parts:
         starts.append(part.starts[1:].astype(np.int64) + end)
         end += len(part.numbers)
-    return Analysed(np.concatenate([np.zeros(0, np.uint64), *(part.numbers for part in parts)]), np.concatenate(starts),
-                    np.concatenate([np.zeros(0, np.uint64), *(part.keys for part in parts)]))
+    return Analysed(np.concatenate([np.zeros(0, np.uint64), *(part.numbers for part in parts)]), np.concatenate(starts))
 
 
 def _key(turns):
@@ -61,7 +59,9 @@ class Overlap:
         self.item_of = np.array([item for item, _ in fields], np.int64)
         turn_field = np.repeat(np.arange(len(fields)), [len(turns) for _, turns in fields])
         numbers, starts = analysed.numbers, analysed.starts
-        self.bags = different(_bags(numbers, starts))
+        bags = _bags(numbers, starts)
+        order = np.argsort(bags, kind="stable")
+        self.bags, self.bag_field = bags[order], turn_field[order]
         grams, first = self._ngrams(numbers, starts)
         self.place = np.arange(len(grams)) + np.repeat(starts[:-1] - first[:-1], np.diff(first))
         self.field = np.repeat(turn_field, np.diff(first))
@@ -71,9 +71,9 @@ class Overlap:
         self.first_word = starts[np.searchsorted(turn_field, np.arange(len(fields) + 1))]  # of a field
         self.first = np.searchsorted(self.item_of[self.field], np.arange(len(items) + 1))
         self._post()
-        self.equal = defaultdict(list)
-        for field, key in enumerate(analysed.keys.tolist()):
-            self.equal[key].append(field)
+        self.turns = [turns for _, turns in fields]
+        self._words_of = functools.cache(lambda item: [word for turns in items[item][2] for turn in turns for word in words(turn)])
+        self._key_of = functools.cache(lambda field: _key(self.turns[field]))
 
     def _ngrams(self, numbers, starts):
         return ngrams(numbers, starts, self.n) if self.n else (np.zeros(0, np.uint64), np.zeros(len(starts), np.int64))
@@ -152,8 +152,7 @@ class Overlap:
         row_of = np.repeat(np.arange(len(rows)), [len(turns) for turns in rows])
         numbers, starts = hash_words([text for turns in rows for text in turns])
         bags = _bags(numbers, starts)
-        known = self.bags[np.minimum(np.searchsorted(self.bags, bags), len(self.bags) - 1)] == bags
-        equal = self._equal_fields(rows, sorted(set(row_of[known].tolist())))
+        equal = self._equal_fields(rows, row_of, bags)
         row, gram = self._shared(numbers, starts, row_of)
         decide = set(row[self.post[gram + 1] > self.post[gram]].tolist())
         hits = [[] for _ in rows]
@@ -172,12 +171,16 @@ class Overlap:
         row = row_of[np.searchsorted(first, at[same], "right") - 1]
         return np.divmod(different(row * len(self.grams) + gram[same]), max(1, len(self.grams)))
 
-    def _equal_fields(self, rows, suspects):
-        """{row: {item: fields that are equal to the row's turns, or to one of them}}."""
-        found = {}
-        for row in suspects:
-            for key in {_key(rows[row]), *(_key([turn]) for turn in rows[row])}:
-                for field in self.equal.get(key, ()):
+    def _equal_fields(self, rows, row_of, bags):
+        """{row: {item: fields that are equal to the row's turns, or to one of them}}; few rows have a turn with an item's words."""
+        start, end = np.searchsorted(self.bags, bags), np.searchsorted(self.bags, bags, "right")
+        known, found = defaultdict(set), {}
+        for turn in np.flatnonzero(end > start).tolist():
+            known[int(row_of[turn])].update(self.bag_field[start[turn]:end[turn]].tolist())
+        for row, fields in known.items():
+            keys = {_key(rows[row]), *(_key([turn]) for turn in rows[row])}
+            for field in sorted(fields):
+                if self._key_of(field) in keys:
                     found.setdefault(row, defaultdict(set))[int(self.item_of[field])].add(field)
         return found
 
@@ -196,8 +199,8 @@ class Overlap:
         return [self._hit(item, -share, span) for share, item, span in sorted(found, key=lambda hit: hit[:2])]
 
     def _hit(self, item, share, span):
-        name, id, fields = self.items[item]
-        flat = [word for turns in fields for turn in turns for word in words(turn)]
+        name, id, _ = self.items[item]
+        flat = self._words_of(item)
         start = self.first_word[self.first_field[item]]
         return {"eval": name, "id": id, "coverage": round(share, 4), "span": " ".join(flat[span[1] - start:span[2] - start])}
 

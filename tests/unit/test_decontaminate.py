@@ -98,11 +98,10 @@ def test_decontamination_equals_a_naive_twin(items, turns, n, threshold):
 
 
 def test_table_and_the_rule_of_two_percent():
-    totals = Table()
+    totals = Table(["web", "books", "web"])
     hit = [{"eval": "exam", "id": f"e{i}"} for i in range(3)]
     totals.add("web", hit[:2])
     totals.add("web", hit[:1])
-    totals.add("web", [])
     totals.add("books", hit)
     rows = {(r["source"], r["eval"]): r for r in totals.rows({"exam": 100, "quiz": 50})}
     assert len(rows) == 4
@@ -263,10 +262,9 @@ def test_a_saved_index_finds_the_same(tmp_path):
 
 
 def test_tables_of_parts_merge():
-    one, two = Table(), Table()
+    one, two = Table(["web"]), Table(["web", "books"])
     one.add("web", [{"eval": "exam", "id": "a"}])
     two.add("web", [{"eval": "exam", "id": "a"}, {"eval": "exam", "id": "b"}])
-    two.add("books", [])
     one.merge(two)
     assert [(r["source"], r["hit"], r["rows"]) for r in one.rows({"exam": 4})] == [("books", 0, 0), ("web", 2, 2)]
 
