@@ -42,7 +42,7 @@ def _letters(text):
         return text.encode().translate(_LOWER, _NO_LETTERS)
     data = text.encode("utf-8", "replace")
     other = data.translate(None, _ASCII)
-    if _no_letters(other):
+    if len(other) <= 4 * WINDOW and _no_letters(other):
         return data.translate(_LOWER, _NO_LETTERS)
     text = fold(text)
     data = text.encode("utf-8", "replace")
