@@ -12,7 +12,7 @@ import numpy as np
 
 from pt_tools.merge.method import Block, Method, Parameters
 from pt_tools.merge.select import LOOKS, MAGNITUDE, Counts, Search, guess, sample, sampled
-from pt_tools.merge.simple import add_weighted, fp32_sum
+from pt_tools.merge.simple import add_weighted, check_sum, fp32_sum
 
 SIGN = np.int32(-1 << 31)  # the sign bit of an fp32
 CHANCES = 1 << 16  # random_bits gives 16 bits: probabilities are multiples of 1/CHANCES
@@ -96,6 +96,7 @@ class Thinned(Method):
     def check(self, parameters: Parameters) -> None:
         if parameters.shared["rescale"] not in self.rescales:
             raise ValueError(f"rescale must be {', '.join(self.rescales[:-1])} or {self.rescales[-1]}")
+        check_sum(parameters)
 
     def looks(self, parameters: Parameters) -> int:
         """Passes that `look` needs before anything can be dropped."""

@@ -58,9 +58,16 @@ def add_fused(arrays, weights, out: np.ndarray, work: np.ndarray) -> None:
 def fp32_sum(weights) -> np.float32:
     """Σ w_i rounded after every addition."""
     total = np.float32(0)
-    for weight in weights:
-        total += np.float32(weight)
+    with np.errstate(over="ignore"):
+        for weight in weights:
+            total += np.float32(weight)
     return total
+
+
+def check_sum(parameters: Parameters) -> None:
+    """ValueError if sums are to be divided by a Σ w_i that is infinite, which would make all of them 0."""
+    if parameters.shared["normalize"] and not np.isfinite(fp32_sum(parameters.weights())):
+        raise ValueError("the weights sum to more than float32 holds, so they cannot be normalised")
 
 
 class Linear(Method):
@@ -80,6 +87,7 @@ class Linear(Method):
     def check(self, parameters: Parameters) -> None:
         if parameters.shared["normalize"] and not fp32_sum(parameters.weights()):
             raise ValueError("the weights sum to 0, so they cannot be normalised")
+        check_sum(parameters)
 
     def apply(self, block: Block, parameters: Parameters, stats: list) -> None:
         weights = parameters.weights()
@@ -101,6 +109,9 @@ class TaskArithmetic(Method):
     shared = {"lambda": 1.0, "normalize": False}
     buffers = 1
     spreads_nonfinite = True
+
+    def check(self, parameters: Parameters) -> None:
+        check_sum(parameters)
 
     def apply(self, block: Block, parameters: Parameters, stats: list) -> None:
         for model in block.models:

@@ -352,3 +352,12 @@ def test_integers_and_parameters_out_of_range_are_refused_before_anything_is_wri
     with pytest.raises(ValueError, match="sum to 0"):
         engine.run(Plan([bad]), tmp_path / "out", tmp_path / "s")
     assert not (tmp_path / "s").exists() and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("method", [Linear(), TaskArithmetic(), Ties(), DareLinear()], ids=lambda method: method.name)
+def test_weights_whose_sum_is_infinite_are_not_divided_by(method):
+    # Every sum divided by infinity is 0: a model of zeros that looks finished.
+    parameters = Parameters(({**method.own, "weight": 3e38, "density": 0.5},) * 2, {**method.shared, "normalize": True})
+    with pytest.raises(ValueError, match="sum to more than float32 holds"):
+        method.check(parameters)
+    method.check(Parameters(parameters.own, {**parameters.shared, "normalize": False}))
