@@ -145,29 +145,32 @@ def run(job, work, *args, jobs=1) -> None:
 
 
 def cut(records, size):
-    """The blocks of a stream.Reader's inputs, of so many bytes."""
+    """The blocks of a stream.Reader's inputs, of so many bytes; None where a pipe has nothing yet."""
     for number, path in enumerate(records.files):
         name = records.name_of(path)
         with stream.open_input(path) as file:
             if records.is_array(file):
                 yield Block(name, number, [file.read()], array=True)
             else:
-                # A pipe gives what is there: its rows need not wait for a whole block.
-                read = file.read1 if path == "-" else file.read
-                for lines, before, start in _cut_lines(read, size, file.readline, name, records.max_line):
-                    yield Block(name, number, lines, before, start)
+                for piece in _cut_lines(file, size, name, records.max_line):
+                    yield piece and Block(name, number, *piece)
+                    if piece is None:
+                        records.idle()
 
 
-def _cut_lines(read, size, readline, name, max_line):
-    """(whole lines, lines before them, bytes before them)."""
-    before = start = 0
+def _cut_lines(file, size, name, max_line):
+    """(whole lines, lines before them, bytes before them); None before a pipe is waited for."""
+    before, start, waits = 0, 0, stream.may_wait(file)
+    read = file.read1 if waits else file.read  # a pipe gives what is there: its rows need not wait for a whole block
     while True:
         stop.check()
+        if waits and not stream.is_ready(file):
+            yield None
         try:
             with stop.waiting():
                 data = read(size)
-                data += readline(max_line + 1) if data[-1:] not in (b"", b"\n") else b""
-        except (EOFError, OSError, ValueError) as error:
+                data += file.readline(max_line + 1) if data[-1:] not in (b"", b"\n") else b""
+        except stream.UNREADABLE as error:
             raise BadData(f"cannot be read: {error}", f"{name}:{before + 1}") from None
         if not data:
             return
@@ -180,13 +183,14 @@ def _cut_lines(read, size, readline, name, max_line):
 def ordered(function, items, jobs=1):
     """Yield `function(item)` for every item, in order, from `jobs` processes (0: one a core).
 
-    The processes see what this one has loaded when the first item is there. What goes in and out is pickled.
+    An item None stands for a wait for the next one: all that is under way is yielded first. The processes see what this one has loaded when the first item is there. What goes in and out is pickled.
     """
     jobs = jobs or len(os.sched_getaffinity(0))
     if jobs == 1:
         for item in items:
             stop.check()
-            yield function(item)
+            if item is not None:
+                yield function(item)
         return
     from concurrent.futures import ProcessPoolExecutor
     from multiprocessing import get_context
@@ -196,8 +200,9 @@ def ordered(function, items, jobs=1):
     waiting = collections.deque()
     try:
         for item in items:
-            waiting.append(pool.submit(_work, item))
-            if len(waiting) > 2 * jobs:
+            if item is not None:
+                waiting.append(pool.submit(_work, item))
+            while len(waiting) > (2 * jobs if item is not None else 0):
                 yield _answer(waiting.popleft())
         while waiting:
             yield _answer(waiting.popleft())

@@ -87,6 +87,7 @@ def run(command, cfg) -> int:
         return _run_file(command, job)
     if command.writes == "records":
         job.out = stream.Writer(_stdout(), job.rows)
+        job.records.idle = job.out.flush
         command.function(cfg, job)
         job.out.flush()
     else:

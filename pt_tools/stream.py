@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import os
+import select
 import stat
 import sys
 from collections import Counter
@@ -15,6 +16,7 @@ KINDS = ("in", "out", "dropped", "truncated", "masked", "errored")
 MAX_LINE = 256 * 2**20
 BLOCK = 2**18
 MAX_DEPTH = 250  # what can be read but not written again is refused when it is read
+UNREADABLE = (EOFError, OSError, ValueError)
 MAX_REASONS_SHOWN = 5
 MAX_REASONS = 1000  # reasons may quote the data; more of them than this are counted together
 
@@ -99,6 +101,9 @@ class Reader:
     def name_of(self, path: str) -> str:
         """What messages call an input."""
         return self._names.get(path, "stdin" if path == "-" else path)
+
+    def idle(self) -> None:
+        """Called before a pipe is waited for that has nothing yet; a job that streams puts its flush here."""
 
     def begin(self) -> None:
         """Empty the file of rejects at once: rows of an earlier run are not of this one."""
@@ -193,18 +198,28 @@ class Reader:
 
     def _lines(self, file):
         """The lines of an open file; of one that is too long more than `max_line` bytes."""
-        read = functools.partial(file.readline, self.max_line + 1)
+        if may_wait(file):
+            yield from self._waited_for(file)
+            return
         try:
-            yield from self._waited_for(file) if _may_wait(file) else iter(read, b"")
-        except (EOFError, OSError, ValueError) as error:
-            raise BadData(f"cannot be read: {error}", f"{self._name}:{self.number + 1}") from None
+            yield from iter(functools.partial(file.readline, self.max_line + 1), b"")
+        except UNREADABLE as error:
+            raise self._unreadable(error) from None
+
+    def _unreadable(self, error):
+        return BadData(f"cannot be read: {error}", f"{self._name}:{self.number + 1}")
 
     def _waited_for(self, file):
         """The lines of a pipe, as they come; a signal ends the wait for them."""
         before = []  # parts of a line that goes on
         while True:
-            with stop.waiting():
-                block = file.read1(BLOCK)
+            if not is_ready(file):
+                self.idle()
+            try:
+                with stop.waiting():
+                    block = file.read1(BLOCK)
+            except UNREADABLE as error:
+                raise self._unreadable(error) from None
             *lines, last = block.split(b"\n")
             for line in lines:
                 yield b"".join([*before, line, b"\n"])
@@ -321,12 +336,19 @@ def read_jsonl(path: str):
     yield from Reader([path])
 
 
-def _may_wait(file) -> bool:
+def may_wait(file) -> bool:
     """Whether an open input is a pipe or the like, which has more only when someone writes it."""
     try:
         return not stat.S_ISREG(os.fstat(file.fileno()).st_mode)
     except (OSError, AttributeError):
         return False  # in memory, or unpacked
+
+
+def is_ready(file) -> bool:
+    """Whether a read of an open pipe would not wait; of what is in the file's own buffer nothing is known."""
+    poll = select.poll()
+    poll.register(file, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def _same_file(a, b) -> bool:

@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import select
 import shlex
 import signal
 import subprocess
@@ -342,6 +343,21 @@ def test_filter_names_fields_that_no_row_has(tmp_path, pt):
     done = pt("pt-curate", "filter", 'sorce == "a" or source == "b" or x == 1', "all.jsonl", "-j", "2", check=0)
     assert "no row has the field sorce\n" in done.err and len(done.out.splitlines()) == 1
     assert "no row has" not in pt("pt-curate", "filter", "x == 1", "all.jsonl", check=0).err
+
+
+@pytest.mark.parametrize("verb", ["convert", "filter 'len(id) > 0'", "filter -j 2 'len(id) > 0'", "tag --label a=1",
+                                  "decontaminate -j 2 --against exam.jsonl", "filter 'len(id) > 0' <(cat)"])
+def test_rows_come_through_while_the_input_stays_open(verb, tmp_path):
+    jsonl(tmp_path / "exam.jsonl", [{"prompt": "What are the words of which this is made?"}])
+    tool = Path(sys.executable).parent / "pt-curate"
+    line = f"{tool} {verb} -q | {tool} convert -q"
+    process = subprocess.Popen(["bash", "-c", line], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=tmp_path)
+    for rec in chats(3):
+        process.stdin.write(json.dumps(rec).encode() + b"\n")
+        process.stdin.flush()
+        assert select.select([process.stdout], [], [], 120)[0], "the row waits for the end of the input"
+        assert json.loads(process.stdout.readline())["id"] == rec["id"]
+    assert process.communicate(timeout=120) == (b"", None) and process.returncode == 0
 
 
 def test_a_stop_leaves_no_part_behind(tmp_path):
