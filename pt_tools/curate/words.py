@@ -12,13 +12,16 @@ WORD = re.compile(r"[a-z0-9]+")
 # In a short prompt an operator is the question: "47+38" and "47-38" have the same words. A minus stands before a digit.
 OPERATORS = "+*/^=<>%×÷−"
 MINUS = re.compile(r"-(?=\s*\d)")
-# White space and punctuation beyond ASCII. What is missing here only keeps two prompts apart.
+# White space and punctuation beyond ASCII, without other forms of the operators, as of full width. What is missing here
+# only keeps two prompts apart.
 BETWEEN = re.compile(
     r"[\x80-\xa1\xa7\xab\xad\xb4\xb6-\xb8\xbb\xbf\u037e\u0387\u055a-\u055f\u0589\u058a\u05be"
-    r"\u05c0\u05c3\u05c6\u05f3\u05f4\u060c\u060d\u061b-\u061f\u066a-\u066d\u06d4\u0964\u0965\u0970\u0e5a\u0e5b\u0f04-\u0f14"
-    r"\u104a-\u104f\u10fb\u1360-\u1368\u1680\u17d4-\u17d6\u17d8-\u17da\u1800-\u180a\u2000-\u206f\u207d\u207e\u2308-\u230b"
-    r"\u2329\u232a\u27e6-\u27eb\u2983-\u2998\u2e00-\u2e2e\u2e30-\u2e7f\u3000-\u3004\u3008-\u3020\u3030\u303d\u30a0\u30fb"
-    r"\ufe10-\ufe1f\ufe30-\ufe6b\ufeff\uff01-\uff05\uff07-\uff0a\uff0c-\uff0f\uff1a\uff1b\uff1f\uff20\uff3b-\uff40\uff5b-\uff65]+")
+    r"\u05c0\u05c3\u05c6\u05f3\u05f4\u060c\u060d\u061b-\u061f\u066b-\u066d\u06d4\u0964\u0965\u0970\u0e5a\u0e5b\u0f04-\u0f14"
+    r"\u104a-\u104f\u10fb\u1360-\u1368\u1680\u17d4-\u17d6\u17d8-\u17da\u1800-\u180a\u2000-\u202f\u2032-\u2043\u2045-\u2051"
+    r"\u2053-\u206f\u207d\u207e\u2308-\u230b\u2329\u232a\u27e6-\u27eb\u2983-\u2998"
+    r"\u2e00-\u2e2e\u2e30-\u2e7f\u3000-\u3004\u3008-\u3020\u3030\u303d\u30a0\u30fb"
+    r"\ufe10-\ufe1f\ufe30-\ufe60\ufe67-\ufe69\ufe6b\ufeff\uff01-\uff04\uff07-\uff09\uff0c\uff0e"
+    r"\uff1a\uff1b\uff1f\uff20\uff3b-\uff3d\uff3f\uff40\uff5b-\uff65]+")
 _SPACES = re.compile(b"  +")
 _SPACED = [(sign, f" {sign} ") for sign in OPERATORS]
 _TERMS = bytes(c if chr(c).isalnum() or chr(c) in OPERATORS else 32 for c in range(128)) + bytes(range(128, 256))

@@ -55,6 +55,15 @@ def test_every_separator_is_one():
             assert not c.isalnum() and unicodedata.category(c)[0] != "M" and c not in words.OPERATORS, hex(code)
 
 
+def test_operators_of_other_forms_count():
+    """In Chinese and Japanese a sum may be written with signs of full width."""
+    others = [c for c in map(chr, range(128, 0x110000)) if unicodedata.normalize("NFKC", c) in (*words.OPERATORS, "-")]
+    assert len(others) > 15
+    for c in [*others, "⁄", "٪", "‰"]:
+        assert prompt_key([f"５{c}３"]) != prompt_key(["５ ３"]), hex(ord(c))
+    assert len({prompt_key([f"５{c}３＝？"]) for c in "＋－＊／％＾"}) == 6
+
+
 def test_letters_of_another_length_in_lower_case_are_known():
     every = (chr(code) for code in range(128, words.PLANES) if not 0xD800 <= code < 0xE000)
     assert {c for c in every if len(words.fold(c).encode()) != len(c.encode())} <= {*words.RESIZED} | {
