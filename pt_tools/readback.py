@@ -75,9 +75,11 @@ def _with_block(records, out, work, args):
 def opened(job):
     """The job's inputs as Files. What is no plain file (stdin, a pipe, .gz, .zst) is unpacked into scratch space first.
 
-    That is OUT.run/, or without -o a temporary directory; it is gone at the end.
+    That is OUT.run/, or without -o a temporary directory; it is gone at the end. BadData then if a plain one has changed
+    meanwhile: places were those of other rows.
     """
     records = job.records
+    named, before = records.files, [_state(path) for path in records.files]
     records.begin()  # while the files are still those that were named
     with contextlib.ExitStack() as stack:
         scratch = None
@@ -93,6 +95,17 @@ def opened(job):
         files = Files(records)
         stack.callback(files.close)
         yield files
+    for path, state in zip(named, before):
+        if state != _state(path):
+            raise BadData(f"{CHANGED}; run the same line again", path)
+
+
+def _state(path):
+    """What tells a plain file from another one, or from itself with other bytes; None of what is read once only."""
+    if not (_is_plain(path) and os.path.isfile(path)):
+        return None
+    stat = os.stat(path)
+    return stat.st_size, stat.st_mtime_ns, stat.st_ino
 
 
 def _is_plain(path):

@@ -3,6 +3,7 @@
 import collections
 import itertools
 import json
+import os
 import random
 import unicodedata
 from types import SimpleNamespace
@@ -442,6 +443,15 @@ def test_near_copies_in_other_scripts(tmp_path, alphabet, joint):
     data, _ = dedup(tmp_path, [jsonl(tmp_path / "a.jsonl", [{"id": str(i), "text": one} for i, one in enumerate(texts + changed)])],
                     copies.Rules(threshold=0.7))
     assert [row["id"] for row in rows_of(data)] == [str(i) for i in range(30)]
+
+
+def test_rows_that_change_between_the_two_looks_are_an_error(tmp_path, monkeypatch):
+    """Another file under the name gives lines too, but not those that were compared."""
+    path = jsonl(tmp_path / "a.jsonl", [{"text": f"text {i}"} for i in range(9)])
+    other = jsonl(tmp_path / "b.jsonl", [{"text": "a much longer text than any of those"}] * 9)
+    monkeypatch.setattr(copies, "write", lambda *args, write=copies.write: (os.replace(other, path), write(*args))[1])
+    with pytest.raises(BadData, match=r"a\.jsonl: has changed while it was read; run the same line again"):
+        dedup(tmp_path, [path], copies.Rules())
 
 
 # --- shards -------------------------------------------------------------------------------------------------------

@@ -380,7 +380,7 @@ class Job:
 
 def test_a_file_that_changes_meanwhile_is_an_error(tmp_path):
     path = jsonl(tmp_path / "a.jsonl", [{"text": "abc"}, {"text": "abcdef"}])
-    with readback.opened(Job(path)) as files:
+    with pytest.raises(BadData, match=r"a\.jsonl: has changed.*run the same line again"), readback.opened(Job(path)) as files:
         assert files.read(0, 0, 16) == {"text": "abc"}
         path.write_text("x" * 40)
         with pytest.raises(BadData, match=r"a\.jsonl: has changed"):
