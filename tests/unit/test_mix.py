@@ -1,6 +1,7 @@
 """Mixing: hand-computed amounts, a naive twin that holds all records, and what must not depend on order."""
 
 import gzip
+import hashlib
 import json
 import math
 import os
@@ -121,7 +122,7 @@ def twin(pools, counts, seed, caps=()):
     """The mixture from its definition, with all records in memory."""
     def place(rec, copy=0):
         return (seeded.key(seed, "mix", rec["id"], copy), rec["id"], copy, record.content_hash(rec), rec.get("source") or "",
-                json.dumps(rec, sort_keys=True))
+                hashlib.sha256(stream.dumps(rec)).digest())
 
     records = sorted(((place(record.ensure_id(dict(rec))), name, record.ensure_id(dict(rec)))
                       for name, pool in pools.items() for rec in pool), key=lambda item: item[:2])
