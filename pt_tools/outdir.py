@@ -34,7 +34,8 @@ class Out:
         if not self.path.name:
             raise Usage(f"--out {path} cannot be made")
         if str(path) == "-" or str(self.path.parent) in STREAMS:
-            raise Usage(f"--out {path} is a stream and no file; without --out records go to stdout")
+            why = "no directory" if directory else "no file; without --out records go to stdout"
+            raise Usage(f"--out {path} is a stream and {why}")
         self.directory, self.resume, self.keep, self.say = directory, resume, keep, say
         self.home = self.path.with_name(self.path.name + ".run")
         self.run = Path(work, flat(self.home)) if work else self.home

@@ -16,6 +16,7 @@ KINDS = ("in", "out", "dropped", "truncated", "masked", "errored")
 MAX_LINE = 256 * 2**20
 BLOCK = 2**18
 MAX_DEPTH = 250  # what can be read but not written again is refused when it is read
+ARRAY = "not a JSON object; of a file that is one array pt-curate convert makes records"
 UNREADABLE = (EOFError, OSError, ValueError)
 MAX_REASONS_SHOWN = 5
 MAX_REASONS = 1000  # reasons may quote the data; more of them than this are counted together
@@ -170,7 +171,8 @@ class Reader:
             record = jsonlines.Reader([line.rstrip(b"\r\n")], loads=_loads).read(type=dict)
         except jsonlines.InvalidLineError as error:
             self.rows.add("in")
-            self.reject(_why(error), error.line)
+            array = self.number == 1 and line.removeprefix(BOM).lstrip()[:1] == b"["
+            self.reject(ARRAY if array else _why(error), error.line)
             return None
         start, length = self.span
         self.line = line.removeprefix(BOM)

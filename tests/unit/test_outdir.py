@@ -445,6 +445,8 @@ def test_places_that_cannot_be_an_output(tmp_path):
     for stream in ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"):
         with pytest.raises(Usage, match="is a stream and no file; without --out records go to stdout"):
             Out(stream, KEY, directory=False)
+        with pytest.raises(Usage, match="is a stream and no directory$"):
+            Out(stream, KEY)
     assert Out("/dev/shm/out.jsonl", KEY, directory=False).path.name == "out.jsonl"
     (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
     with pytest.raises(Usage, match="symbolic link to nothing"):

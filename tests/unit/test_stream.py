@@ -25,6 +25,13 @@ BAD = {
 }
 
 
+@pytest.mark.parametrize("text", ['[{"a": 1}]', '\ufeff [\n{"a": 1},\n{"a": 2}\n]'])
+def test_a_file_that_is_an_array_is_told_what_reads_it(tmp_path, text):
+    (tmp_path / "x").write_text(text)
+    with pytest.raises(BadData, match="x:1: not a JSON object; of a file that is one array pt-curate convert makes records"):
+        list(stream.Reader([str(tmp_path / "x")]))
+
+
 @pytest.mark.parametrize("name", BAD)
 def test_bad_line_is_named(tmp_path, name):
     line, reason = BAD[name]
