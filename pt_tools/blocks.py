@@ -183,7 +183,8 @@ def _cut_lines(file, size, name, max_line):
 def ordered(function, items, jobs=1):
     """Yield `function(item)` for every item, in order, from `jobs` processes (0: one a core).
 
-    An item None stands for a wait for the next one: all that is under way is yielded first. The processes see what this one has loaded when the first item is there. What goes in and out is pickled.
+    An item None stands for a wait for the next one: all that is under way is yielded first. The processes see what this one
+    has loaded when the first item is there. What goes in and out is pickled.
     """
     jobs = jobs or len(os.sched_getaffinity(0))
     if jobs == 1:
