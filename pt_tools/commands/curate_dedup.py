@@ -1,5 +1,6 @@
 """pt-curate dedup, sketch, cluster, decontaminate: rows that are there already, or that an evaluation asks."""
 
+import functools
 from dataclasses import dataclass
 
 from pt_tools import options, record, stream
@@ -196,7 +197,8 @@ def _decontaminate(records, out, index, on, mark):
     from pt_tools.curate import compared
     from pt_tools.curate.decontaminate import Table
 
-    taken = records.map(lambda rec: (record.user_turns(rec) if on == "prompt" else compared.turns(rec, on), rec.get("source") or "none"))
+    texts_of = record.user_turns if on == "prompt" else functools.partial(compared.turns, on=on)
+    taken = records.map(lambda rec: (texts_of(rec), rec.get("source") or "none"))
     table, first, lines = Table(source for _, source in taken.values), None, taken.lines.copy()
     for place, hits in enumerate(index.find_all([texts for texts, _ in taken.values])):
         if not hits:
