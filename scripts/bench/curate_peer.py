@@ -2,8 +2,8 @@
 """One peer's near-dedup of a file of chats, as its documentation has it: `curate_peer.py TOOL CHATS`; prints the ids that stay.
 
 Run in an environment of the peers' own (datatrove 0.10.1, datasketch 2.0.0, rensa 0.5.0). All see the same text (turns but
-the system's, joined by newlines) and word 5-grams. `floor-HASH` only reads, parses and hashes;
-`grams` decontaminates.
+the system's, joined by newlines) and word 5-grams. `floor-HASH` only reads, parses and
+hashes; `grams` decontaminates.
 """
 
 import re
