@@ -44,7 +44,7 @@ def dedup(cfg, job):
     Copies are rows whose texts are equal but for Unicode form (NFC), case, white space and punctuation; operators, and
     symbols as emoji, count. With --near also texts of 5 words or more of which --threshold of all runs of 5 words are in
     both (of 5 characters in scripts without spaces), whatever their system prompts; candidates come from MinHash with
-    20 bands, which finds 92 % of the pairs at 0.7 and 99.8 % at 0.8, and the Jaccard index itself decides. Copies of
+    16 bands, which finds 95 % of the pairs at 0.7 and 99.8 % at 0.8, and the Jaccard index itself decides. Copies of
     copies are one cluster, of which one row stays. A row without a text to compare stays.
 
     Rows keep their order and bytes. Files are read twice, and those that cannot be (stdin, .gz, .zst) unpacked first.
@@ -103,7 +103,7 @@ def sketch(cfg, job):
 
     pt-curate cluster puts the sketches of all shards together and says which rows are copies, the same ones as
     pt-curate dedup --near finds in all shards at once; pt-curate filter --drop takes them out of each shard. A sketch has
-    some 200 bytes a row, in the layout of safetensors: `keys` (bands, rows), where every row is, what decides which copy
+    some 150 bytes a row, in the layout of safetensors: `keys` (bands, rows), where every row is, what decides which copy
     stays, and all options.
     """
     from pt_tools import readback, shards

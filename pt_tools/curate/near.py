@@ -12,10 +12,9 @@ import numpy as np
 from pt_tools.curate.grams import hash_words, ngrams, pieces
 from pt_tools.curate.words import prompt_key
 
-KEYS = 1  # version of the keys made of n-grams
+KEYS = 2  # version of the keys made of n-grams
 NGRAM = 5
-BANDS = 20
-MOST_ROWS = 6
+LEAST_BANDS, MOST_BANDS, MOST_ROWS = 16, 20, 5
 FOUND = 0.9  # least share of the pairs at the threshold itself that share a key; of pairs above it nearly all do
 BATCH = 2**19  # characters whose n-grams fit the second-level cache
 _ODD = np.uint64(0x9E3779B97F4A7C15)
@@ -38,9 +37,9 @@ class Banding:
 
 
 def banding(threshold: float) -> Banding:
-    """The most selective bands that find the share FOUND of the pairs at the threshold."""
-    fitting = [Banding(BANDS, rows) for rows in range(1, MOST_ROWS + 1)]
-    return next(b for b in reversed(fitting) if b.found(threshold) >= FOUND or b.rows == 1)
+    """The most selective bands, and the fewest, that find the share FOUND of the pairs at the threshold."""
+    fitting = (Banding(bands, rows) for rows in range(MOST_ROWS, 0, -1) for bands in range(LEAST_BANDS, MOST_BANDS + 1))
+    return next((b for b in fitting if b.found(threshold) >= FOUND), Banding(MOST_BANDS, 1))
 
 
 def gram_sets(texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -100,8 +99,8 @@ def _multipliers(bands):
 
     The x are hashes themselves, so the minimum falls on each of them with nearly the same probability.
     """
-    drawn = shake_256(b"MinHash %d" % KEYS).digest(4 * BANDS * MOST_ROWS)
-    return (np.frombuffer(drawn, "<u4") | np.uint32(1)).reshape(BANDS, MOST_ROWS)[:bands.bands, :bands.rows]
+    drawn = shake_256(b"MinHash %d" % KEYS).digest(4 * MOST_BANDS * MOST_ROWS)
+    return (np.frombuffer(drawn, "<u4") | np.uint32(1)).reshape(MOST_BANDS, MOST_ROWS)[:bands.bands, :bands.rows]
 
 
 def sorted_sets(texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
