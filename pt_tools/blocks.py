@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pt_tools import stop, stream
 from pt_tools.errors import BadData, Exhausted
 
-SIZE = 2**18  # bytes of a block, and the rest of its last line; what is made of it should fit the cache
+SIZE = 2**18  # bytes of a block, about; what is made of it should fit the cache
 LARGE = 2**20  # where work is the same few calls for a block of any size
 KEEP = 2**24  # bytes
 PR_SET_PDEATHSIG = 1
@@ -160,7 +160,7 @@ def cut(records, size):
 
 def _cut_lines(file, size, name, max_line):
     """(whole lines, lines before them, bytes before them); None before a pipe is waited for."""
-    before, start, waits = 0, 0, stream.may_wait(file)
+    before, start, waits, rest = 0, 0, stream.may_wait(file), b""  # `rest`: the beginning of a line
     read = file.read1 if waits else file.read  # a pipe gives what is there: its rows need not wait for a whole block
     while True:
         stop.check()
@@ -169,15 +169,21 @@ def _cut_lines(file, size, name, max_line):
         try:
             with stop.waiting():
                 data = read(size)
-                data += file.readline(max_line + 1) if data[-1:] not in (b"", b"\n") else b""
+                if data and b"\n" not in data:
+                    data += file.readline(max_line + 1)
         except stream.UNREADABLE as error:
             raise BadData(f"cannot be read: {error}", f"{name}:{before + 1}") from None
+        lines, seen = io.BytesIO(data).readlines(), len(rest) + len(data)
+        if rest:
+            lines[:1] = [rest + b"".join(lines[:1])]
+        whole = not data or lines[-1].endswith(b"\n") or len(lines[-1]) > max_line
+        rest = b"" if whole else lines.pop()
+        if lines:
+            yield lines, before, start
         if not data:
             return
-        lines = io.BytesIO(data).readlines()
-        yield lines, before, start
         before += len(lines)
-        start += len(data)
+        start += seen - len(rest)
 
 
 def ordered(function, items, jobs=1):
