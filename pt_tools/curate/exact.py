@@ -17,8 +17,10 @@ from pt_tools.curate.words import fold, prompt_key, terms
 WINDOW = 128  # characters at the end
 ENOUGH, KEPT = 64, 48  # bytes of letters there; a few before those that are kept may hang on what was cut off
 MANY = 2**20  # keys from which on numpy is worth its start
+FEW_SIGNS = 24  # bytes beyond ASCII that are worth a look for letters, punctuation most likely
 FEW = 16  # texts that may be in memory at once
 _WORD = re.compile(r"[^\W_]+")
+_FIRST = re.compile(r"\s*([A-Za-z0-9]+) ")
 _ASCII = bytes(range(128))
 _NO_ALNUM = bytes(c for c in range(128) if not chr(c).isalnum())
 _NO_LETTERS = _NO_ALNUM + bytes(range(128, 256))
@@ -27,7 +29,10 @@ _LOWER = bytes(c + 32 if 65 <= c <= 90 else c for c in range(256))
 
 def rough_key(turns: list[str]) -> int:
     """A 32-bit number that copies share: of the last letters and digits, in lower case, and of the number of turns."""
-    end = _letters(turns[-1][-WINDOW:])
+    text = turns[-1][-WINDOW:]
+    end = b"" if text.isascii() else _letters(text[-WINDOW // 2:])  # letters beyond ASCII are more bytes
+    if len(end) < ENOUGH:
+        end = _letters(text)
     if len(end) < ENOUGH:
         text = "\n".join(turns)
         end = _letters(text[-8 * WINDOW:])
@@ -42,7 +47,7 @@ def _letters(text):
         return text.encode().translate(_LOWER, _NO_LETTERS)
     data = text.encode("utf-8", "replace")
     other = data.translate(None, _ASCII)
-    if len(other) <= 4 * WINDOW and _no_letters(other):
+    if len(other) <= FEW_SIGNS and _no_letters(other):
         return data.translate(_LOWER, _NO_LETTERS)
     text = fold(text)
     data = text.encode("utf-8", "replace")
@@ -91,30 +96,46 @@ def clusters(places: list, read) -> list[list]:
     """The copies among some places, a list for each text that several have, in order; `read(place)` gives the turns of one."""
     if len(places) > FEW:
         return _clusters_of_many(places, read)
-    same = {}  # the turns as they are -> places
+    same = []  # (the turns as they are, places)
     for place in places:
-        same.setdefault(tuple(read(place)), []).append(place)
-    found = [sorted(place for turns in group for place in same[turns]) for group in _copies(list(same))]
+        turns = read(place)
+        for known, of_known in same:
+            if known == turns:
+                of_known.append(place)
+                break
+        else:
+            same.append((turns, [place]))
+    found = [sorted(place for _, of_text in group for place in of_text) for group in _copies(same)]
     return sorted(copies for copies in found if len(copies) > 1)
 
 
 def _copies(texts):
-    """Some texts in lists of copies; most are none, which the first turn shows that differs."""
-    found, left = [], [([turns for turns in texts if len(turns) == n], 0) for n in set(map(len, texts))]
+    """Some (turns, places) in lists of copies; most are none, which the first turn shows that differs, soon after it does."""
+    found, left = [], [([text for text in texts if len(text[0]) == n], 0) for n in {len(turns) for turns, _ in texts}]
     while left:
         group, at = left.pop()
-        first, *others = group
+        first, *others = [turns for turns, _ in group]
         while others and at < len(first) and all(turns[at] == first[at] for turns in others):
             at += 1
         if not others or at == len(first):
             found.append(group)
             continue
-        by_key, start = {}, _same_until([turns[at] for turns in group])
-        for turns in group:
-            key = terms(turns[at][start:]) if start else prompt_key([turns[at]])
-            by_key.setdefault(key, []).append(turns)
-        left += [(finer, at + 1) for finer in by_key.values()]
+        start = _same_until([turns[at] for turns, _ in group])
+        rests = [turns[at][start:] for turns, _ in group]
+        keys, decided = _first_words(rests), 0
+        if len(set(keys)) < 2:
+            keys, decided = [terms(rest) for rest in rests] if start else [prompt_key([rest]) for rest in rests], 1
+        by_key = {}
+        for key, text in zip(keys, group):
+            by_key.setdefault(key, []).append(text)
+        left += [(finer, at + decided) for finer in by_key.values()]
     return found
+
+
+def _first_words(texts):
+    """The first word of each text in lower case, of all or of none; a space behind it says that no mark belongs to it."""
+    found = [_FIRST.match(text) for text in texts]
+    return [word[1].lower() for word in found] if all(found) else []
 
 
 def _same_until(texts):

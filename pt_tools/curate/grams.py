@@ -44,13 +44,15 @@ def pieces(texts: list[str], most: int):
 def _numbers(buffer, starts, lengths):
     """Of the words at `starts` in the buffer, which goes on for 8 bytes behind the last."""
     loads = np.ndarray((len(buffer) - 7,), "<u8", buffer, strides=(1,))
-    numbers = _mixed(loads[starts] & _MASKS[np.minimum(lengths, 8)])
+    numbers = loads.take(starts)
+    numbers &= _MASKS.take(lengths, mode="clip")
+    _mixed(numbers)
     more = np.flatnonzero(lengths > 8)
     for at in range(8, LONG, 8):
         if not len(more):
             return numbers
         rest = lengths[more] - at
-        numbers[more] = _mixed(numbers[more] + (loads[starts[more] + at] & _MASKS[np.minimum(rest, 8)]))
+        numbers[more] = _mixed(numbers[more] + (loads[starts[more] + at] & _MASKS.take(rest, mode="clip")))
         more = more[rest > 8]
     for i in more:
         rest = buffer[starts[i] + LONG:starts[i] + lengths[i]].tobytes()

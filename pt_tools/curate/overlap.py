@@ -116,7 +116,9 @@ class Overlap:
             if not self._stays_below(item, [*left_out, one]):
                 break
             left_out = [*left_out, one]
-        return ~np.isin(gram, left_out)
+        chosen = np.zeros(len(self.grams), bool)
+        chosen[left_out] = True
+        return ~chosen[gram]
 
     def _stays_below(self, item, grams):
         return self._share(item, self._matched(item, np.array(sorted(grams), np.int64)))[0] <= self.coverage

@@ -137,13 +137,12 @@ def split(texts: list[str]):
     inside = buffer != 0
     borders = inside[1:] != inside[:-1]
     if cuts is None:
-        edges = np.flatnonzero(borders) + 1
+        edges = np.flatnonzero(borders)
         starts, ends = edges[0::2], edges[1::2]
     else:
-        edges = np.flatnonzero(borders | cuts[1:]) + 1
-        begun = np.flatnonzero(inside[edges])
-        starts, ends = edges[begun], edges[begun + 1]
-    return buffer, starts, ends - starts, np.searchsorted(starts, behind)
+        borders |= cuts[1:]
+        starts, ends = np.flatnonzero(borders & inside[1:]), np.flatnonzero(borders & inside[:-1])
+    return buffer, starts + 1, ends - starts, np.searchsorted(starts, behind)
 
 
 def _of_one_size(text):
@@ -188,9 +187,13 @@ def _decoded(buffer, at):
     longer = np.flatnonzero(four & 0x20)
     if len(longer):
         four = four[longer]
-        lengths[longer] = 3 + (four & 0x10 != 0)
-        codes[longer] = np.where(four & 0x10, (four & 0x07) << 18 | (four & 0x3F00) << 4 | four >> 10 & 0xFC0 | four >> 24 & 0x3F,
-                                 (four & 0x0F) << 12 | four >> 2 & 0xFC0 | four >> 16 & 0x3F)
+        lengths[longer] = 3
+        codes[longer] = (four & 0x0F) << 12 | four >> 2 & 0xFC0 | four >> 16 & 0x3F
+        longest = np.flatnonzero(four & 0x10)
+        if len(longest):
+            four, longest = four[longest], longer[longest]
+            lengths[longest] = 4
+            codes[longest] = (four & 0x07) << 18 | (four & 0x3F00) << 4 | four >> 10 & 0xFC0 | four >> 24 & 0x3F
     return codes, lengths
 
 
