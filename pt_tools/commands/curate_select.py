@@ -40,7 +40,7 @@ SPLIT = ["pt-curate split all.jsonl --part train=0.9 --part dev=0.1 -o 'data/{pa
 def split(cfg, job):
     """Split records into parts that share no prompt.
 
-    A record's part follows from a hash of its prompt (user turns, whatever their case, spacing and punctuation) and
+    A record's part follows from a hash of the letters and digits of its prompt (the user turns, in lower case) and
     the seed: the same prompt is always in the same part, in every file. With --by cluster copies stay together too,
     and whatever shares a prompt with one of them. Shares that sum to less than 1 leave the rest out. Rows stream, and
     are written as they came, in their order; --by cluster reads them twice (see pt-curate mix) and holds clusters in
@@ -101,16 +101,15 @@ def _links(records, out):
 
 def _divide(records, out, shares, together, seed):
     """Lines, and their number, of every part of a block."""
-    from pt_tools import stream
     from pt_tools.curate.split import part_of
 
+    taken = records.map(lambda rec: part_of(rec, shares, seed, together))
     lines = {name: [] for name in shares}
-    for rec in record.checked(records):
-        name = part_of(rec, shares, seed, together)
+    for name, line in zip(taken.values, taken.lines):
         if name is None:
             records.rows.add("dropped", 1, "in no part")
         else:
-            lines[name].append(stream.dumps(rec) if records.line is None else records.line.rstrip())
+            lines[name].append(line.rstrip())
     return {name: (b"\n".join([*found, b""]), len(found)) for name, found in lines.items()}
 
 

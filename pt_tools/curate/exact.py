@@ -4,62 +4,33 @@ Most texts differ at their end, so a hash of it is enough to tell them apart, an
 a whole.
 """
 
-import functools
 import re
-import unicodedata
 from hashlib import blake2b
 from zlib import crc32
 
 import orjson
 
-from pt_tools.curate.words import fold, prompt_key, terms
+from pt_tools.curate.words import letters, prompt_key, terms
 
 WINDOW = 128  # characters at the end
 ENOUGH, KEPT = 64, 48  # bytes of letters there; a few before those that are kept may hang on what was cut off
 MANY = 2**20  # keys from which on numpy is worth its start
-FEW_SIGNS = 24  # bytes beyond ASCII that are worth a look for letters, punctuation most likely
 FEW = 16  # texts that may be in memory at once
-_WORD = re.compile(r"[^\W_]+")
 _FIRST = re.compile(r"\s*([A-Za-z0-9]+) ")
-_ASCII = bytes(range(128))
-_NO_ALNUM = bytes(c for c in range(128) if not chr(c).isalnum())
-_NO_LETTERS = _NO_ALNUM + bytes(range(128, 256))
-_LOWER = bytes(c + 32 if 65 <= c <= 90 else c for c in range(256))
 
 
 def rough_key(turns: list[str]) -> int:
     """A 32-bit number that copies share: of the last letters and digits, in lower case, and of the number of turns."""
     text = turns[-1][-WINDOW:]
-    end = b"" if text.isascii() else _letters(text[-WINDOW // 2:])  # letters beyond ASCII are more bytes
+    end = b"" if text.isascii() else letters(text[-WINDOW // 2:])  # letters beyond ASCII are more bytes
     if len(end) < ENOUGH:
-        end = _letters(text)
+        end = letters(text)
     if len(end) < ENOUGH:
         text = "\n".join(turns)
-        end = _letters(text[-8 * WINDOW:])
+        end = letters(text[-8 * WINDOW:])
         if len(end) < ENOUGH:
-            end = _letters(text)
+            end = letters(text)
     return crc32(end[-KEPT:], len(turns)) or 1
-
-
-def _letters(text):
-    """All its letters and digits, in lower case; the same for copies."""
-    if text.isascii():
-        return text.encode().translate(_LOWER, _NO_LETTERS)
-    data = text.encode("utf-8", "replace")
-    other = data.translate(None, _ASCII)
-    if len(other) <= FEW_SIGNS and _no_letters(other):
-        return data.translate(_LOWER, _NO_LETTERS)
-    text = fold(text)
-    data = text.encode("utf-8", "replace")
-    if data.translate(None, _ASCII).decode().isalnum():
-        return data.translate(None, _NO_ALNUM)
-    return "".join(_WORD.findall(text)).encode()
-
-
-@functools.lru_cache(10_000)
-def _no_letters(data):
-    """Whether characters in UTF-8 are neither letters or digits nor marks, which may make other letters of ASCII ones."""
-    return not any(char.isalnum() or unicodedata.category(char)[0] == "M" for char in data.decode())
 
 
 def whole_key(turns: list[str]) -> bytes:
@@ -157,7 +128,7 @@ def _clusters_of_many(places, read):
         turns = read(place)
         raw = hash(tuple(turns))
         if raw not in same:
-            alike.setdefault(hash(_letters("\n".join(turns))), []).append(raw)
+            alike.setdefault(hash(letters("\n".join(turns))), []).append(raw)
         same.setdefault(raw, []).append(place)
     found = []
     for raws in alike.values():

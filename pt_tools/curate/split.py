@@ -4,7 +4,7 @@ import math
 
 from pt_tools import record
 from pt_tools.curate import seeded
-from pt_tools.curate.words import prompt_key
+from pt_tools.curate.words import letters, terms
 
 
 def part_of(rec: dict, parts: dict[str, float], seed: int, together: "Together | None" = None) -> str | None:
@@ -13,7 +13,7 @@ def part_of(rec: dict, parts: dict[str, float], seed: int, together: "Together |
     Records that are `together` are in one part whatever their prompts. None where the shares sum to less than 1 and the
     record falls behind the last.
     """
-    prompt = prompt_key(record.user_turns(rec))
+    prompt = _prompt(rec)
     name = together.name(seeded.key(0, *prompt), rec.get("cluster")) if together else None
     place = seeded.draw(seed, "split", *prompt) if name is None else seeded.draw(seed, "split by cluster", name)
     for part, share in parts.items():
@@ -27,7 +27,12 @@ def part_of(rec: dict, parts: dict[str, float], seed: int, together: "Together |
 def link(rec: dict) -> tuple[int, str] | None:
     """(hash of the prompt, cluster) of a record that is in a cluster of copies."""
     cluster = rec.get("cluster")
-    return None if cluster is None else (seeded.key(0, *prompt_key(record.user_turns(rec))), str(cluster))
+    return None if cluster is None else (seeded.key(0, *_prompt(rec)), str(cluster))
+
+
+def _prompt(rec):
+    """Equal for prompts that differ in case, spacing and punctuation only; also in operators, which divides no worse."""
+    return [letters(turn).decode() or terms(turn) or turn.strip() for turn in record.user_turns(rec)]
 
 
 class Together:

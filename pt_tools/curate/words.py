@@ -28,6 +28,13 @@ _TERMS = bytes(c if chr(c).isalnum() or chr(c) in OPERATORS else 32 for c in ran
 # The same for ASCII texts without operators: letters in lower case. And all bytes but those of operators and minus.
 _PLAIN = bytes(ord(chr(c).lower()) if c < 128 and chr(c).isalnum() else 32 for c in range(256))
 _NO_SIGNS = bytes(c for c in range(256) if chr(c) not in "+*/^=<>%-")
+# For the letters and digits alone: lower case, and what is none of them.
+_SMALL = bytes(c + 32 if 65 <= c <= 90 else c for c in range(256))
+_ASCII = bytes(range(128))
+_NO_ALNUM = bytes(c for c in range(128) if not chr(c).isalnum())
+_NO_LETTERS = _NO_ALNUM + bytes(range(128, 256))
+_LETTERS = re.compile(r"[^\W_]+")
+FEW_SIGNS = 24  # bytes beyond ASCII that are worth a look for letters, punctuation most likely
 # Upper case to lower case, what is between words to 0, UTF-8 left alone.
 _LOWER = bytes(c + 32 if 65 <= c <= 90 else c if chr(c).isalnum() or c > 127 else 0 for c in range(256))
 
@@ -93,6 +100,27 @@ def terms(text: str) -> str:
     return behind.sub("", before.sub("", text))
 
 
+def letters(text: str) -> bytes:
+    """All its letters and digits in lower case, in UTF-8: the same for texts of the same `terms`, and sooner made."""
+    if text.isascii():
+        return text.encode().translate(_SMALL, _NO_LETTERS)
+    data = text.encode("utf-8", "replace")
+    other = data.translate(None, _ASCII)
+    if len(other) <= FEW_SIGNS and _no_letters(other):
+        return data.translate(_SMALL, _NO_LETTERS)
+    text = fold(text)
+    data = text.encode("utf-8", "replace")
+    if data.translate(None, _ASCII).decode().isalnum():
+        return data.translate(None, _NO_ALNUM)
+    return "".join(_LETTERS.findall(text)).encode()
+
+
+@functools.lru_cache(10_000)
+def _no_letters(data):
+    """Whether characters in UTF-8 are neither letters or digits nor marks, which may make other letters of ASCII ones."""
+    return not any(char.isalnum() or unicodedata.category(char)[0] == "M" for char in data.decode())
+
+
 def _narrow(data):
     """One space for each run of them, none at the ends."""
     return _SPACES.sub(b" ", data).strip(b" ")
@@ -124,12 +152,17 @@ def split(texts: list[str]):
     """
     import numpy as np
 
-    texts = [text if text.isascii() else unicodedata.normalize("NFC", text) for text in texts]
-    data = [text.encode("utf-8", "replace") for text in texts]
+    plain = all(map(str.isascii, texts))
+    if plain:
+        data, joined = texts, "\n".join(["", *texts, " " * 8]).encode()
+    else:
+        texts = [text if text.isascii() else unicodedata.normalize("NFC", text) for text in texts]
+        data = [text.encode("utf-8", "replace") for text in texts]
+        joined = b"\n".join([b"", *data, b" " * 8])
     behind = np.cumsum([0, *map(len, data)]) + np.arange(len(data) + 1)
-    joined = b"\n".join([b"", *data, b" " * 8]).translate(_LOWER)
+    joined = joined.translate(_LOWER)
     buffer, cuts = np.frombuffer(joined, np.uint8), None
-    if not joined.isascii():
+    if not plain:
         buffer, cuts, resized = _folded(bytearray(joined))
         if len(resized):
             odd = set((np.searchsorted(behind, resized) - 1).tolist())
