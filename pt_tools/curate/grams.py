@@ -75,16 +75,30 @@ def ngrams(numbers: np.ndarray, starts: np.ndarray, n: int) -> tuple[np.ndarray,
     counts = np.maximum(np.diff(starts) - (n - 1), 0)
     if len(numbers) < n:
         return np.zeros(0, np.uint64), np.zeros(len(starts), np.int64)
-    length = len(numbers) - n + 1
-    grams = numbers[:length].copy()
-    for i in range(1, n):
-        grams *= _STEP
-        grams += numbers[i:length + i]
     whole = np.ones(len(numbers), bool)  # whether the run that starts here ends in the same text
     for i in range(1, n):
         last = starts[1:] - i
         whole[last[last >= starts[:-1]]] = False
-    return _mixed(grams[whole[:length]]), np.concatenate([[0], np.cumsum(counts)])
+    return _mixed(_polynomials(numbers, n)[whole[:len(numbers) - n + 1]]), np.concatenate([[0], np.cumsum(counts)])
+
+
+def runs(numbers: np.ndarray, n: int) -> np.ndarray:
+    """Numbers of all runs of n words, those too that begin in one text and end in another (W - n + 1,)."""
+    return _mixed(_polynomials(numbers, n)) if len(numbers) >= n else np.zeros(0, np.uint64)
+
+
+def _polynomials(numbers, n):
+    """Of each run of n words x₀ … xₙ₋₁ the sum of STEPⁿ⁻¹⁻ⁱ xᵢ, from those of its halves; a copy."""
+    if n == 1:
+        return numbers.copy()
+    half = n // 2
+    part = _polynomials(numbers, half)
+    out = part[:len(part) - half] * np.uint64(pow(int(_STEP), half, 2**64))
+    out += part[half:]
+    if n % 2:
+        out = out[:-1] * _STEP
+        out += numbers[n - 1:]
+    return out
 
 
 def different(numbers: np.ndarray) -> np.ndarray:

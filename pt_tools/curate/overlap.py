@@ -11,7 +11,7 @@ from hashlib import blake2b
 import numpy as np
 import orjson
 
-from pt_tools.curate.grams import different, hash_words, ngrams
+from pt_tools.curate.grams import different, hash_words, ngrams, runs
 from pt_tools.curate.words import prompt_key, words
 
 TABLE_BITS = 20
@@ -151,27 +151,29 @@ class Overlap:
 
     def find(self, rows: list[list[str]]) -> list[list[dict]]:
         """See decontaminate.Index.find_all."""
-        row_of = np.repeat(np.arange(len(rows)), [len(turns) for turns in rows])
-        numbers, starts = hash_words([text for turns in rows for text in turns])
+        texts = [text for turns in rows for text in turns]
+        ascii = np.fromiter(map(str.isascii, texts), bool, len(texts))
+        order = np.argsort(~ascii, kind="stable")  # ASCII texts that are together are sooner taken apart
+        row_of = np.repeat(np.arange(len(rows)), [len(turns) for turns in rows])[order]
+        numbers, starts = hash_words([texts[i] for i in order.tolist()])
         bags = _bags(numbers, starts)
         equal = self._equal_fields(rows, row_of, bags)
         row, gram = self._shared(numbers, starts, row_of)
         decide = set(row[self.post[gram + 1] > self.post[gram]].tolist())
-        hits = [[] for _ in rows]
-        for one in sorted({*decide, *equal}):
-            of_row = slice(*np.searchsorted(row, [one, one + 1]))
-            hits[one] = self._hits(gram[of_row], equal.get(one, {}))
+        hits, some = [[] for _ in rows], sorted({*decide, *equal})
+        for one, start, end in zip(some, *(np.searchsorted(row, some, side).tolist() for side in ("left", "right"))):
+            hits[one] = self._hits(gram[start:end], equal.get(one, {}))
         return hits
 
     def _shared(self, numbers, starts, row_of):
         """(rows, n-grams) of all different pairs of a row and an n-gram that it shares with the items, ascending."""
-        grams, first = self._ngrams(numbers, starts)
+        grams = runs(numbers, self.n) if self.n and len(self.grams) else np.zeros(0, np.uint64)
         at = np.flatnonzero(self.tables[0][_bits(grams, 0)])
         at = at[self.tables[1][_bits(grams[at], 1)]]
         gram = np.minimum(np.searchsorted(self.grams, grams[at]), max(0, len(self.grams) - 1))
-        same = self.grams[gram] == grams[at] if len(at) else np.zeros(0, bool)
-        row = row_of[np.searchsorted(first, at[same], "right") - 1]
-        return np.divmod(different(row * len(self.grams) + gram[same]), max(1, len(self.grams)))
+        text = np.searchsorted(starts, at, "right") - 1
+        same = (self.grams[gram] == grams[at]) & (at + self.n <= starts[text + 1])
+        return np.divmod(different(row_of[text[same]] * len(self.grams) + gram[same]), max(1, len(self.grams)))
 
     def _equal_fields(self, rows, row_of, bags):
         """{row: {item: fields that are equal to the row's turns, or to one of them}}; few rows have a turn with an item's words."""
