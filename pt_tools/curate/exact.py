@@ -14,6 +14,7 @@ from pt_tools.curate.words import letters, prompt_key, terms
 
 WINDOW = 128  # characters at the end
 ENOUGH, KEPT = 64, 48  # bytes of letters there; a few before those that are kept may hang on what was cut off
+STEP = 4  # characters: a difference found so nearly is found
 MANY = 2**20  # keys from which on numpy is worth its start
 FEW = 16  # texts that may be in memory at once
 _FIRST = re.compile(r"\s*([A-Za-z0-9]+) ")
@@ -114,9 +115,17 @@ def _same_until(texts):
 
     There the terms of a text are those of its two parts, since no rule looks back over a letter or digit.
     """
-    first, end = texts[0], 0
-    while end < len(first) and all(text.startswith(first[end:end + WINDOW], end) for text in texts):
-        end += WINDOW
+    first, *others = texts
+    end, most = 0, min(map(len, texts))  # they are the same up to `end`, and no longer at `most`
+    if not all([text.startswith(first[:STEP]) for text in others]):
+        return 0
+    while most - end > STEP:
+        middle = (end + most) // 2
+        part = first[end:middle]
+        if all([part == text[end:middle] for text in others]):
+            end = middle
+        else:
+            most = middle
     space = first.rfind(" ", 0, end)
     return space + 1 if space > 0 and first[space - 1].isascii() and first[space - 1].isalnum() else 0
 
