@@ -14,7 +14,7 @@ INSTALLED := $(VENV)/.installed
 SCALE ?= tiny
 SEED ?= 0
 
-# make parts words at blanks, whatever quotes are around them.
+# Words end at blanks in make, whatever quotes are around them.
 empty :=
 BLANK := $(if $(word 2,$(CURDIR)),$(CURDIR),$(firstword $(foreach v,RUNS DATA MODEL VENV,$(if $(word 2,$($(v))),$(v)))))
 ifneq ($(BLANK),$(empty))
@@ -52,3 +52,4 @@ man: $(INSTALLED)
 	python scripts/man.py man
 
 include scripts/recipes/tulu3.mk
+include scripts/recipes/mimo.mk

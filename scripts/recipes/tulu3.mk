@@ -21,7 +21,8 @@ FOREIGN := $(if $(MODEL),$(wildcard $(MODEL)/*.safetensors $(MODEL)/*.json))
 BASE_MANIFEST := $(if $(MODEL),$(or $(wildcard $(MODEL)/MANIFEST.json),$(FOREIGN)),$(R)/base/MANIFEST.json)
 
 # What pt-tools writes is whole or not there: make must not remove it when it is interrupted.
-.PRECIOUS: $(foreach stage,base sft dpo rlvr,$(R)/$(stage)/MANIFEST.json $(foreach kind,samples.jsonl scored.jsonl rated.jsonl json,$(E)/$(stage).$(kind))) \
+EXAMINED := samples.jsonl scored.jsonl rated.jsonl json
+.PRECIOUS: $(foreach stage,base sft dpo rlvr,$(R)/$(stage)/MANIFEST.json $(EXAMINED:%=$(E)/$(stage).%)) \
   $(E)/win.json $(R)/pool.sft.jsonl $(R)/pool.jsonl $(R)/rated.jsonl $(C)/pairs.jsonl $(C)/%.jsonl $(DATA_FILES)
 
 .PHONY: tulu3 tulu3-real FORCE
@@ -33,8 +34,8 @@ tulu3-real:
 # A change of a setting rebuilds what it touches: every stage compares its own run key and is done at once if equal.
 SETTINGS = $(SEED) $(MODEL) $(DATA) $(DATA_FLAGS) $(BASE_FLAGS) $(SFT_FLAGS) $(POOL_FLAGS) $(DPO_FLAGS) $(RLVR_FLAGS) \
   $(SFT_MIX) $(PAIR_MIX) $(RLVR_MIX) $(EVAL_FLAGS) $(EVAL_SAMPLES) $(BASE_EVAL_FLAGS) $(POOL_SFT) $(POOL_BASE) $(RATERS) $(PAIR_FLAGS) $(DECONTAMINATE_FLAGS)
-$(R)/settings: FORCE | $(INSTALLED)
-	@mkdir -p $(R) $(E) $(C)
+%settings: FORCE | $(INSTALLED)
+	@mkdir -p $(@D)
 	@echo '$(SETTINGS)' | cmp -s - $@ || echo '$(SETTINGS)' >$@
 
 # Prompts, curated: nothing that is trained on may be among what is examined.
@@ -79,26 +80,29 @@ $(R)/dpo/MANIFEST.json: $(C)/pairs.jsonl $(R)/sft/MANIFEST.json $(R)/settings
 $(R)/rlvr/MANIFEST.json: $(C)/rlvr.jsonl $(R)/dpo/MANIFEST.json $(R)/settings
 	$(RUN) pt-rlvr $< -m $(R)/dpo -o $(@D) --seed $(SEED) $(RLVR_FLAGS)
 
-# The examination of a stage: $(call examine,STAGE,MODEL,MANIFEST,FLAGS)
+# The examination of a model: $(call examine,OUTPUTS,MODEL,MANIFEST,FLAGS)
 define examine
-$(E)/$(1).samples.jsonl: $(D)/heldout.jsonl $(3) $(R)/settings
+$(1).samples.jsonl: $(D)/heldout.jsonl $(3) $(R)/settings
 	$(RUN) pt-sample $$< -m $(2) -n $(EVAL_SAMPLES) --seed $(SEED) $(EVAL_FLAGS)$(4) -o $$@
-$(E)/$(1).scored.jsonl: $(E)/$(1).samples.jsonl
+$(1).scored.jsonl: $(1).samples.jsonl
 	$(RUN) pt-score --verify $$< -o $$@
-$(E)/$(1).json: $(E)/$(1).scored.jsonl
+$(1).json: $(1).scored.jsonl
 	pt-eval $$< -o $$@
-$(E)/$(1).rated.jsonl: $(E)/$(1).samples.jsonl $(R)/settings
+$(1).rated.jsonl: $(1).samples.jsonl $(R)/settings
 	$(RUN) pt-score $$< $(RATERS) -o $$@
 endef
-$(eval $(call examine,base,$(BASE),$(BASE_MANIFEST), $(BASE_EVAL_FLAGS)))
-$(foreach stage,sft dpo rlvr,$(eval $(call examine,$(stage),$(R)/$(stage),$(R)/$(stage)/MANIFEST.json)))
+$(eval $(call examine,$(E)/base,$(BASE),$(BASE_MANIFEST), $(BASE_EVAL_FLAGS)))
+$(foreach stage,sft dpo rlvr,$(eval $(call examine,$(E)/$(stage),$(R)/$(stage),$(R)/$(stage)/MANIFEST.json)))
 
 # How often the raters prefer a DPO sample to an SFT sample of the same prompt.
 $(E)/win.json: $(E)/dpo.rated.jsonl $(E)/sft.rated.jsonl
 	pt-eval $(E)/dpo.rated.jsonl --against $(E)/sft.rated.jsonl -o $@
 
+# The stages that recipes have in common, as their tables take them.
+STARTS = --stage base $(BASE) $(E)/base.json --stage sft $(R)/sft $(E)/sft.json$(if $(SFT_END), --part sft $(SFT_END))
+
 $(R)/table.json: $(foreach stage,base sft dpo rlvr,$(E)/$(stage).json) $(E)/win.json scripts/report.py
 	python scripts/report.py -o $@ --recipe tulu3 --scale $(SCALE) --seed $(SEED) \
-	  --stage base $(BASE) $(E)/base.json --stage sft $(R)/sft $(E)/sft.json \
+	  $(STARTS) \
 	  --stage dpo $(R)/dpo $(E)/dpo.json --stage rlvr $(R)/rlvr $(E)/rlvr.json \
-	  $(if $(SFT_END),--part sft $(SFT_END) )$(foreach part,$(DPO_PARTS),--part dpo $(part)) --win dpo sft $(E)/win.json
+	  $(foreach part,$(DPO_PARTS),--part dpo $(part)) --win dpo sft $(E)/win.json
