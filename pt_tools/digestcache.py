@@ -29,8 +29,7 @@ def load(stat: os.stat_result, kind: str) -> str | None:
 
 def save(before: os.stat_result, after: os.stat_result, digest: str, kind: str) -> None:
     """Remember the digest of a file whose stat was `before` when its hashing began, and is `after`."""
-    unchanged = _name(before) == _name(after) and time.time() - after.st_ctime > SETTLED_S
-    if after.st_size < LEAST or not unchanged:
+    if after.st_size < LEAST or _name(before) != _name(after) or not is_settled(after):
         return
     try:
         place = _place(after, kind)
@@ -40,6 +39,16 @@ def save(before: os.stat_result, after: os.stat_result, digest: str, kind: str) 
         os.replace(aside, place)
     except OSError:
         pass  # a home that cannot be written costs time, nothing else
+
+
+def stand_in(stat: os.stat_result) -> str | None:
+    """What tells a large file from others without reading it, if it `is_settled`; None where a digest is had sooner."""
+    return f"unread {_name(stat)}" if stat.st_size >= LEAST else None
+
+
+def is_settled(stat: os.stat_result) -> bool:
+    """Whether a later change would show in the stat."""
+    return time.time() - stat.st_ctime > SETTLED_S
 
 
 def _place(stat: os.stat_result, kind: str) -> Path:

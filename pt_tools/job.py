@@ -1,6 +1,7 @@
 """One run of one command: its input, output, row accounting and manifest, and the promises around them."""
 
 import dataclasses
+import functools
 import os
 import stat
 import sys
@@ -8,6 +9,7 @@ import time
 
 from pt_tools import __version__, options, outdir, stop, stream
 from pt_tools.errors import PtError, Usage, printable, redacted
+from pt_tools.latekey import LateKey
 
 ENGINE = ("torch", "transformers", "trl", "accelerate")
 GRADERS = ("math-verify", "latex2sympy2_extended", "sympy", "jsonschema", "reasoning-gym")  # what verdicts hang on
@@ -25,7 +27,7 @@ class Job:
         self.name, self.cfg = name, cfg
         self.rows = stream.Rows()
         self.final = {}
-        self.out = self.run = self.output = None
+        self.out = self.run = self.output = self.late = None
         self.started = time.monotonic()
         files = getattr(cfg, "files", ("-",)) or ("-",)
         self.records = stream.Reader(files, self.rows, *(getattr(cfg, n, None) for n in ("on_error", "rejects", "max_bad")))
@@ -106,7 +108,11 @@ def _run_model(command, job) -> int:
     _refuse_overlap(cfg, out.path)
     try:
         _spool(job, out)
-        out.set_key(key_of(command, job))
+        if command.reads == "models":
+            job.late = LateKey(lambda digests: key_of(command, job, digests))
+            job.late.begin(out)
+        else:
+            out.set_key(key_of(command, job))
         if out.begin():
             job.say(f"{cfg.out} is complete and up to date; nothing to do")
         else:
@@ -122,6 +128,8 @@ def _train(command, job, out) -> None:
     job.out, job.output, job.run, done = out, out, out.run, False
     try:
         command.function(job.cfg, job)
+        if job.late:
+            job.late.settle(out)
         job.finish(out=job.cfg.out)
         out.commit(**job.manifest())
         done = True
@@ -207,15 +215,15 @@ def _inputs(cfg):
         yield from ((name, path) for path in (value if isinstance(value, tuple) else (value,)) if path and os.path.exists(path))
 
 
-def key_of(command, job) -> dict:
-    """What the result depends on: options, the identity of every input, versions."""
+def key_of(command, job, digests=None) -> dict:
+    """What the result depends on: options, the identity of every input (`digests` as for `outdir.identity`), versions."""
     values, inputs = {}, {}
     for name, field in options.fields(job.cfg).items():
         value = job.records.files if name == "files" else getattr(job.cfg, name)
         if name == "files":
             inputs[name] = [_file_identity(path) for path in value]
         elif field.metadata["input"]:
-            inputs[name] = _identities(value, field.metadata["input"])
+            inputs[name] = _identities(value, field.metadata["input"], digests)
         if field.metadata["named"]:
             values[f"{name}_names"] = [os.path.basename(path) for path in value]
         if field.metadata["result"] and name not in inputs:
@@ -232,15 +240,15 @@ def _file_identity(path: str) -> str:
     return outdir.identity(path)
 
 
-def _identities(value, how):
+def _identities(value, how, digests):
     if value is None:
         return None
     if isinstance(value, (tuple, list)):
-        return [_identities(v, how) for v in value]
+        return [_identities(v, how, digests) for v in value]
     if how is not True:
         label, path = how(value)
-        return label if path is None else [label, _identities(path, True)]
-    return outdir.identity(value) if "://" not in value else shown(value)
+        return label if path is None else [label, _identities(path, True, digests)]
+    return outdir.identity(value, digests) if "://" not in value else shown(value)
 
 
 def threads(cfg) -> int:
@@ -264,15 +272,17 @@ def _has_gpu() -> bool:
 
 def versions(packages=ENGINE) -> dict:
     """Versions of packages that are installed, those below the torch line by default, without importing them."""
+    return {name: version for name in packages if (version := _version(name))}
+
+
+@functools.cache
+def _version(package: str) -> str | None:
     from importlib import metadata
 
-    out = {}
-    for name in packages:
-        try:
-            out[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            pass
-    return out
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def command_line() -> list[str]:

@@ -45,10 +45,17 @@ class Out:
         self.history = {"seconds": 0.0, "starts": 1}
         self.lock = Lock(self.home / "lock")
 
-    def set_key(self, key: dict | None) -> None:
-        """The run key: what the result depends on; None (a file made from a pipe) is never complete or resumed."""
-        self.key = key
+    def set_key(self, key: dict | None, *others: dict) -> None:
+        """The run key: what the result depends on; None (a file made from a pipe) is never complete or resumed.
+
+        What a run with one of the `others` left is resumed too: the same run, told in another way.
+        """
+        self.key, self.keys = key, [key, *others]
         self.digest = digest_of(key) if key else None
+
+    def is_new(self) -> bool:
+        """Whether there is nothing that a run key would be compared with."""
+        return not any(map(os.path.lexists, (self.path, self.home, self.run)))
 
     def spool_path(self, number: int) -> Path:
         """Where this process may keep what it reads from a pipe."""
@@ -124,7 +131,7 @@ class Out:
     def _take_up_or_clear(self):
         self.run.mkdir(parents=True, exist_ok=True)
         found = read_json(self.run / "key.json")
-        if found is not None and (found != self.key or self.resume == "never"):  # {} was a pipe's: never the same
+        if found is not None and (found not in self.keys or self.resume == "never"):  # {} was a pipe's: never the same
             self._set_aside(found)
         elif found is None:
             if self.resume == "must":
@@ -140,8 +147,8 @@ class Out:
             self.stage.mkdir()
 
     def _set_aside(self, found):
-        if found and found != self.key:
-            changed = "; ".join(differences(found, self.key or {}))
+        if found and found not in self.keys:
+            changed = "; ".join(min((differences(found, key or {}) for key in self.keys), key=len))
             if self.resume == "must":
                 raise Usage(f"--resume must: {self.run} was made by another run: {changed}")
             if self.resume == "auto":
@@ -279,23 +286,24 @@ def verify(path) -> dict:
     return manifest
 
 
-def identity(path) -> str:
+def identity(path, digests=None) -> str:
     """The digest of an input: of the file hashes in its manifest if it has one, else of its bytes.
 
     A directory whose files differ from its manifest is refused (`BadModel`). Where there is no manifest there is no sha256
     to be compared with, and XXH3 tells bytes apart four times as fast. A name that is neither file nor directory is taken
-    for a hub id and stands for itself, with the commit that the local cache holds for it.
+    for a hub id and stands for itself, with the commit that the local cache holds for it. `digests` (by default
+    `file_digests`) gives what stands for files that have no manifest.
     """
-    name, path = str(path), Path(path)
+    name, path, digests = str(path), Path(path), digests or file_digests
     if path.is_dir():
         if (path / MANIFEST).exists():
             files = verify(path)["files"]
         else:
-            found = file_digests((p for p in sorted(path.rglob("*")) if p.is_file()), "xxh128")
+            found = digests((p for p in sorted(path.rglob("*")) if p.is_file()), "xxh128")
             files = {str(p.relative_to(path)): digest for p, digest in found.items()}
         return digest_of({name: digest for name, digest in files.items() if name != "metrics.jsonl"})
     if path.is_file():
-        return file_digest(path, "xxh128")
+        return digests([path], "xxh128")[path]
     if not HUB_ID.fullmatch(name):
         raise Usage(f"no such model directory or file: {name}")
     return f"hub:{name}@{_hub_commit(name)}"
@@ -333,21 +341,22 @@ def file_digest(path, kind="sha256") -> str:
             stat = os.fstat(file.fileno())
             found = digestcache.load(stat, kind)
             if found is None:
-                found = hashlib.file_digest(file, kind if kind == "sha256" else _xxh128).hexdigest()
+                found = hashlib.file_digest(file, kind if kind == "sha256" else xxh128).hexdigest()
                 digestcache.save(stat, os.fstat(file.fileno()), found, kind)
         _digests[key] = found
     return _digests[key]
 
 
-def _xxh128():
+def xxh128():
+    """A hash as hashlib's are."""
     import xxhash
 
     return xxhash.xxh3_128()
 
 
-def remember(path, digest: str) -> None:
-    """The sha256 of a file as it is now, for `file_digest`: who wrote it may have hashed it on the way."""
-    _digests[_file_key(path, "sha256")] = digest
+def remember(path, digest: str, kind="sha256") -> None:
+    """The digest of a file as it is now, for `file_digest`: who wrote or read it may have hashed it on the way."""
+    _digests[_file_key(path, kind)] = digest
 
 
 def _file_key(path, kind) -> tuple:

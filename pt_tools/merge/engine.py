@@ -21,6 +21,7 @@ import numpy as np
 from pt_tools import stop
 from pt_tools.errors import BadModel, Diverged
 from pt_tools.merge import numbers
+from pt_tools.merge.hashing import Inputs
 from pt_tools.merge.method import Block
 from pt_tools.merge.plan import Item, Plan, Source
 from pt_tools.merge.report import Tally
@@ -46,15 +47,16 @@ class _Step:
     tally: Tally
 
 
-def run(plan: Plan, out, scratch, threads: int = 1, force: bool = False, report=None, say=None) -> dict:
+def run(plan: Plan, out, scratch, threads: int = 1, force: bool = False, report=None, say=None, unread=()) -> dict:
     """Write the plan's tensors as safetensors files into directory `out`; goes on from what `scratch` has of it.
 
     `report` is called with a row (dict) for every tensor. NaN or infinite numbers in an input are refused
-    (`BadModel`, with their count), results that overflow too (`Diverged`), both unless `force`. Returns bytes,
-    tensors, seconds, what was refused but forced (`nonfinite`: tensor → count) and the sha256 of every file.
+    (`BadModel`, with their count), results that overflow too (`Diverged`), both unless `force`. Input files in `unread`
+    (absolute paths) are hashed on the way, for `outdir.file_digest`. Returns bytes, tensors, seconds, what was refused
+    but forced (`nonfinite`: tensor → count) and the sha256 of every file.
     """
     began = time.monotonic()
-    merge, before = _Merge(plan, scratch, threads, force, report), stats(plan)
+    merge, before = _Merge(plan, scratch, threads, force, report, unread), stats(plan)
     try:
         if say and merge.writer.position != {"item": 0, "block": 0}:
             say(f"going on with tensor {merge.writer.position['item'] + 1} of {len(plan.items)}")
@@ -63,6 +65,7 @@ def run(plan: Plan, out, scratch, threads: int = 1, force: bool = False, report=
         changed = next((path for path in before if before[path] != after[path]), None)
         if changed:
             raise BadModel("it changed while it was read; run the same line again", changed)
+        merge.inputs.remember()
         digests = {name: file_digest(path) for name, path in merge.writer.publish(out).items()}
     finally:
         merge.close()
@@ -201,11 +204,12 @@ class Crew:
 
 
 class _Merge:
-    def __init__(self, plan: Plan, scratch, threads: int, force: bool, report):
+    def __init__(self, plan: Plan, scratch, threads: int, force: bool, report, unread):
         self.plan, self.force, self.report = plan, force, report
         _check(plan)
         _allow_files(plan)
         self.files, self.crew = Files(), Crew(threads)
+        self.inputs = Inputs({s.tensor for item in plan.items for s in _sources(item)}, unread)
         self.writer = Writer(plan.items, plan.shard_size, plan.metadata,
                              digest(plan, report=report is not None, force=force), Path(scratch) / "merge")
         self.nonfinite = {row["tensor"]: row["nonfinite"] for row in self.writer.rows if row["nonfinite"]}
@@ -338,6 +342,7 @@ class _Merge:
         raw = space.array("raw", 0, n * numbers.SIZES[dtype], np.uint8)
         if source.rows is None:
             self.files.read_into(source.tensor, start, n, raw)
+            self.inputs.read(source.tensor, start * numbers.SIZES[dtype], raw)
         else:
             self._gather(source, item, start, raw)
         bad = numbers.nonfinite(numbers.view(raw, dtype), dtype) if count and dtype in numbers.FLOATS else 0

@@ -28,16 +28,16 @@ def make(cfg, job, spec: Spec, built: Built) -> None:
         show(cfg, spec, built)
         return
     with Report(cfg.report) as report:
-        done = write(built, job.out.stage, job.run, cfg, report=report.row, say=job.say)
+        done = write(built, job.out.stage, job.run, cfg, report=report.row, say=job.say, unread=job.late.unread)
     job.final.update(method=spec.method, models=list(map(str, spec.models())), bytes=done["bytes"],
                      tensors=done["tensors"], notes=built.notes,
                      **({"nonfinite": done["nonfinite"]} if done["nonfinite"] else {}))
     job.say(f"{done['tensors']} tensors, {done['bytes'] / 1e6:.1f} MB in {done['seconds']:.1f} s")
 
 
-def write(built: Built, out, scratch, cfg, report=None, say=None) -> dict:
-    """The model directory `out`; returns what `engine.run` does."""
-    done = engine.run(built.plan, out, scratch, threads=jobs.threads(cfg), force=cfg.force, report=report, say=say)
+def write(built: Built, out, scratch, cfg, **more) -> dict:
+    """The model directory `out`; takes and returns what `engine.run` does."""
+    done = engine.run(built.plan, out, scratch, threads=jobs.threads(cfg), force=cfg.force, **more)
     directory.write(out, built.config, built.donor, built.added, built.chat_template)
     return done
 
