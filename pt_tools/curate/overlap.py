@@ -98,7 +98,7 @@ class Overlap:
         item = self.item_of[self.field]
         decisive = np.ones(len(self.gram), bool)
         if not self.any:
-            for one in np.unique(item[self.spread[self.gram] > COMMON]).tolist():
+            for one in different(item[self.spread[self.gram] > COMMON]).tolist():
                 decisive[self.first[one]:self.first[one + 1]] = self._decisive(one)
         codes = different(self.gram[decisive] * len(self.items) + item[decisive])
         grams, self.posted = np.divmod(codes, max(1, len(self.items)))
@@ -177,10 +177,12 @@ class Overlap:
 
     def _equal_fields(self, rows, row_of, bags):
         """{row: {item: fields that are equal to the row's turns, or to one of them}}; few rows have a turn with an item's words."""
-        start, end = np.searchsorted(self.bags, bags), np.searchsorted(self.bags, bags, "right")
+        start = np.searchsorted(self.bags, bags)
         known, found = defaultdict(set), {}
-        for turn in np.flatnonzero(end > start).tolist():
-            known[int(row_of[turn])].update(self.bag_field[start[turn]:end[turn]].tolist())
+        within = np.flatnonzero(start < len(self.bags))
+        for turn in within[self.bags[start[within]] == bags[within]].tolist():
+            end = np.searchsorted(self.bags, bags[turn], "right")
+            known[int(row_of[turn])].update(self.bag_field[start[turn]:end].tolist())
         for row, fields in known.items():
             keys = {_key(rows[row]), *(_key([turn]) for turn in rows[row])}
             for field in sorted(fields):
