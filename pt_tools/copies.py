@@ -66,7 +66,14 @@ class Index:
         return self.files.name(self.file(row)), self.lines[row]
 
     def read(self, row: int) -> dict:
-        return self.files.read(self.file(row), self.starts[row], self.lengths[row])
+        return self.parsed(self.bytes(row), row)
+
+    def bytes(self, row: int) -> bytes:
+        return self.files.bytes(self.file(row), self.starts[row], self.lengths[row])
+
+    def parsed(self, line: bytes, row: int) -> dict:
+        """The record of a line, or of what of it stands for that of a row."""
+        return self.files.parsed(line, self.file(row))
 
     def best(self, cluster: list[int]) -> int:
         """The row that stays of a cluster: of the best source, of the highest measure, the first."""
@@ -176,7 +183,7 @@ def _write_alone(job, index, row, cluster):
     if cluster is not None:
         job.out.write({**index.read(row), "cluster": cluster})
         return
-    job.out.write_lines(index.files.bytes(index.file(row), index.starts[row], index.lengths[row]).rstrip() + b"\n")
+    job.out.write_lines(index.bytes(row).rstrip() + b"\n")
     job.rows.add("out")
 
 

@@ -1,6 +1,7 @@
 """Which rows are copies of each other: exact ones, and near ones."""
 
 import os
+import re
 import tempfile
 from array import array
 from dataclasses import dataclass
@@ -9,6 +10,9 @@ from functools import partial
 from pt_tools import blocks, stop
 from pt_tools.copies import PORTION
 from pt_tools.curate import compared, exact
+
+
+_LABELS = re.compile(rb'\{"id": ?"[^"\\]*", ?(?:"source": ?"[^"\\]*", ?)?(?="messages": ?\[)')
 
 
 @dataclass
@@ -61,7 +65,16 @@ def _portions(groups):
 
 def _exact(index, on, groups):
     """The clusters within groups of rows that share a rough key."""
-    return [cluster for group in groups for cluster in exact.clusters(group, lambda row: compared.turns(index.read(row), on))]
+    def turns(line, row):
+        return compared.turns(index.parsed(line, row), on)
+
+    return [cluster for group in groups for cluster in exact.clusters(group, lambda row: _unlabelled(index.bytes(row)), turns)]
+
+
+def _unlabelled(line):
+    """A line without id and source, which copies need not share, where they stand at its beginning as they mostly do."""
+    labels = _LABELS.match(line)
+    return b"{" + line[labels.end():].rstrip() if labels else line
 
 
 class Near:

@@ -39,10 +39,14 @@ class Files:
 
     def read(self, file: int, start: int, length: int) -> dict:
         """The row at a place. BadData if the file is no longer what it was."""
+        return self.parsed(self.bytes(file, start, length), file)
+
+    def parsed(self, line: bytes, file: int) -> dict:
+        """The row of a line of a file. BadData if it is none, as when the file is no longer what it was."""
         import orjson
 
         try:
-            row = orjson.loads(self.bytes(file, start, length).removeprefix(stream.BOM))
+            row = orjson.loads(line.removeprefix(stream.BOM))
             if isinstance(row, dict):
                 return row
         except ValueError:

@@ -64,20 +64,26 @@ def _alike_many(keys):
     return sorted(groups)
 
 
-def clusters(places: list, read) -> list[list]:
-    """The copies among some places, a list for each text that several have, in order; `read(place)` gives the turns of one."""
+def clusters(places: list, read, turns_of=lambda said, place: said) -> list[list]:
+    """The copies among some places, a list for each text that several have, in order.
+
+    `read(place)` gives what is said there, in any form in which the same is equal, and `turns_of(said, place)` its turns.
+    """
     if len(places) > FEW:
-        return _clusters_of_many(places, read)
-    same = []  # (the turns as they are, places)
+        return _clusters_of_many(places, read, turns_of)
+    same = []  # (what is said, places)
     for place in places:
-        turns = read(place)
+        said = read(place)
         for known, of_known in same:
-            if known == turns:
+            if known == said:
                 of_known.append(place)
                 break
         else:
-            same.append((turns, [place]))
-    found = [sorted(place for _, of_text in group for place in of_text) for group in _copies(same)]
+            same.append((said, [place]))
+    if len(same) == 1:
+        return [sorted(places)] if len(places) > 1 else []
+    groups = _copies([(turns_of(said, of_said[0]), of_said) for said, of_said in same])
+    found = [sorted(place for _, of_text in group for place in of_text) for group in groups]
     return sorted(copies for copies in found if len(copies) > 1)
 
 
@@ -130,19 +136,20 @@ def _same_until(texts):
     return space + 1 if space > 0 and first[space - 1].isascii() and first[space - 1].isalnum() else 0
 
 
-def _clusters_of_many(places, read):
+def _clusters_of_many(places, read, turns_of):
     """The same, with hashes for the texts, which need not fit the memory; letters tell most apart, and are sooner made."""
-    same, alike = {}, {}  # hash of the turns as they are -> places; hash of their letters -> hashes of such turns
+    same, alike = {}, {}  # hash of what is said -> places; hash of its letters -> hashes of such
     for place in places:
-        turns = read(place)
-        raw = hash(tuple(turns))
+        said = read(place)
+        raw = hash(said if isinstance(said, bytes) else tuple(said))
         if raw not in same:
-            alike.setdefault(hash(letters("\n".join(turns))), []).append(raw)
+            alike.setdefault(hash(letters("\n".join(turns_of(said, place)))), []).append(raw)
         same.setdefault(raw, []).append(place)
     found = []
     for raws in alike.values():
         by_key = {}
         for raw in raws:
-            by_key.setdefault(whole_key(read(same[raw][0])) if len(raws) > 1 else None, []).extend(same[raw])
+            place = same[raw][0]
+            by_key.setdefault(whole_key(turns_of(read(place), place)) if len(raws) > 1 else None, []).extend(same[raw])
         found += [sorted(copies) for copies in by_key.values() if len(copies) > 1]
     return sorted(found)

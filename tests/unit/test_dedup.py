@@ -54,6 +54,23 @@ def test_equal_texts_against_the_twin(rows):
     assert exact.clusters(range(len(rows)), rows.__getitem__) == sorted(group for group in groups.values() if len(group) > 1)
 
 
+@pytest.mark.parametrize("few", [0, exact.FEW])
+def test_labels_before_the_messages_tell_no_copies_apart(tmp_path, monkeypatch, few):
+    """What lines of any order of keys say decides, also where labels hold what looks like messages."""
+    monkeypatch.setattr(exact, "FEW", few)
+    said = json.dumps([user("ask " * 30), assistant("the same answer " * 10)])
+    other = json.dumps([user("ask " * 30), assistant("the same answer " * 10 + "!")])
+    different = json.dumps([user("asks " * 30), assistant("the same answer " * 10)])
+    heads = ['{"id": "1", ', '{"id":"2","source":"web",', '{"source": "web", "id": "3", ', '{', '{"id": "\\"messages\\": [", ',
+             '{"id": "5", "source": "[", ', '{"meta": {"messages": []}, "id": "6", ']
+    lines = [f'{head}"messages": {text}}}' for head in heads for text in (said, other, different)]
+    path = tmp_path / "a.jsonl"
+    path.write_text("\n".join(lines) + "\r\n" + lines[0])
+    data, job = dedup(tmp_path, [path], copies.Rules())
+    assert data.decode().splitlines() == [lines[0], lines[2]]
+    assert [job.final["copies"][name] for name in ("clusters", "rows", "largest")] == [2, 22, 15]
+
+
 PIECES = [*"aB1 -–+.,\n_東のé\u0301İς", "-5", "word ", "Word  ", "東京"]
 
 
