@@ -160,7 +160,7 @@ def cut(records, size):
 
 def _cut_lines(file, size, name, max_line):
     """(whole lines, lines before them, bytes before them); None before a pipe is waited for."""
-    before, start, waits, rest = 0, 0, stream.may_wait(file), b""  # `rest`: the beginning of a line
+    before, start, waits, rest = 0, 0, stream.may_wait(file), bytearray()  # `rest`: the beginning of a line
     read = file.read1 if waits else file.read  # a pipe gives what is there: its rows need not wait for a whole block
     while True:
         stop.check()
@@ -169,21 +169,23 @@ def _cut_lines(file, size, name, max_line):
         try:
             with stop.waiting():
                 data = read(size)
-                if data and b"\n" not in data:
-                    data += file.readline(max_line + 1)
         except stream.UNREADABLE as error:
             raise BadData(f"cannot be read: {error}", f"{name}:{before + 1}") from None
-        lines, seen = io.BytesIO(data).readlines(), len(rest) + len(data)
-        if rest:
-            lines[:1] = [rest + b"".join(lines[:1])]
-        whole = not data or lines[-1].endswith(b"\n") or len(lines[-1]) > max_line
-        rest = b"" if whole else lines.pop()
+        lines = io.BytesIO(data).readlines()
+        begun = b"" if data[-1:] in (b"", b"\n") else lines.pop()
+        if rest and (lines or not data):
+            lines[:1] = [b"".join([rest, *lines[:1]])]
+            rest.clear()
+        rest += begun
+        if len(rest) > max_line:
+            lines.append(bytes(rest))
+            rest.clear()
         if lines:
             yield lines, before, start
         if not data:
             return
         before += len(lines)
-        start += seen - len(rest)
+        start += sum(map(len, lines))
 
 
 def ordered(function, items, jobs=1):

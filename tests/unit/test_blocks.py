@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 
 import pytest
@@ -96,6 +97,29 @@ def test_long_lines_and_a_file_without_a_last_newline(tmp_path, small, jobs):
     assert data == b'{"n":3}\n{"n":9}\n' and rows["in"] == 2 and answers[-1] == 3
     with pytest.raises(BadData, match="a.jsonl:1: line is longer than 500 bytes"):
         done(tmp_path, jobs, path, max_line=500)
+
+
+def test_a_pipe_that_has_the_beginning_of_a_row_is_not_waited_for_before_earlier_rows_went_on(tmp_path):
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    pipe = os.open(path, os.O_RDWR)
+    hung = threading.Timer(60, os.write, (pipe, b"the end of a line that was waited for\n"))
+    hung.start()
+    pieces = blocks.cut(stream.Reader([str(path)]), 100)
+
+    def after(data):
+        os.write(pipe, data)
+        piece = next(pieces)
+        return piece and (piece.lines, piece.before, piece.start)
+
+    assert after(b"1\n") == ([b"1\n"], 0, 0)
+    assert after(b"2") is None
+    assert after(b"3") is None
+    assert after(b"4\n\n5") == ([b"234\n", b"\n"], 1, 2)
+    assert after(b"6" * 300) is None
+    hung.cancel()
+    os.close(pipe)
+    assert [(piece.lines, piece.before, piece.start) for piece in pieces] == [([b"5" + b"6" * 300], 3, 7)]
 
 
 def crash(records, out):
