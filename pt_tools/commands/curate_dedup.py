@@ -103,7 +103,7 @@ def sketch(cfg, job):
 
     pt-curate cluster puts the sketches of all shards together and says which rows are copies, the same ones as
     pt-curate dedup --near finds in all shards at once; pt-curate filter --drop takes them out of each shard. A sketch has
-    some 150 bytes a row, in the layout of safetensors: `keys` (bands, rows), where every row is, what decides which copy
+    some 170 bytes a row, in the layout of safetensors: `keys` (bands, rows), where every row is, what decides which copy
     stays, and all options.
     """
     from pt_tools import readback, shards
