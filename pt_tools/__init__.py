@@ -1,3 +1,3 @@
 """Post-training of language models as Unix tools."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

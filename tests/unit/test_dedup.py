@@ -97,6 +97,12 @@ def test_variants_of_a_text_against_the_twin(monkeypatch, few):
     assert several > 1000
 
 
+def test_a_minus_is_read_with_the_number_behind_the_place_where_texts_part():
+    """Both are "− 3": what stands before the last space that they share is no word, so it may hang on what follows."""
+    assert exact.clusters(range(2), [["-\xa0   - 3.."], ["-\xa0   3.."]].__getitem__) == [[0, 1]]
+    assert exact.clusters(range(2), [["5-\xa0   - 3.."], ["5 \xa0   3.."]].__getitem__) == []
+
+
 SOUND = st.text(st.one_of(st.sampled_from("abcXYZ 019.,\n“”é东京кИ"), st.characters(codec="utf-8", exclude_characters="-")), max_size=700)
 
 
