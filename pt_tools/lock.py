@@ -7,9 +7,6 @@ host, or its Slurm job from the queue; on another host without a job we cannot k
 import fcntl
 import json
 import os
-import shutil
-import socket
-import subprocess
 import time
 from pathlib import Path
 
@@ -43,7 +40,7 @@ class Lock:
 
     def _sweep(self) -> None:
         """Remove what processes of this host left that were killed while they took the lock."""
-        for left in self.path.parent.glob(f"lock.*.{socket.gethostname()}.tmp"):
+        for left in self.path.parent.glob(f"lock.*.{os.uname().nodename}.tmp"):
             pid = left.name.split(".")[1]
             if not (pid.isdecimal() and is_alive(int(pid))):
                 left.unlink(missing_ok=True)
@@ -55,7 +52,7 @@ class Lock:
 
     def _create(self) -> bool:
         # Linked into place whole: a reader never sees a lock without its owner.
-        aside = self.path.with_name(f"lock.{os.getpid()}.{socket.gethostname()}.tmp")
+        aside = self.path.with_name(f"lock.{os.getpid()}.{os.uname().nodename}.tmp")
         _write(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666))
         try:
             os.link(aside, self.path)
@@ -90,7 +87,7 @@ class Lock:
         who = f"process {owner.get('pid')} on {owner.get('host')}"
         if owner.get("job"):
             who += f" (Slurm job {owner['job']})"
-        advice = "" if owner.get("host") == socket.gethostname() else f"; if it is dead: rm {self.path}"
+        advice = "" if owner.get("host") == os.uname().nodename else f"; if it is dead: rm {self.path}"
         return f"{who} is writing {self.path.parent}{advice}"
 
 
@@ -102,7 +99,7 @@ def _write(fd) -> None:
 
 
 def _me() -> dict:
-    return {"host": socket.gethostname(), "pid": os.getpid(), "start": _start(os.getpid()),
+    return {"host": os.uname().nodename, "pid": os.getpid(), "start": _start(os.getpid()),
             "job": os.environ.get("SLURM_JOB_ID")}
 
 
@@ -133,14 +130,23 @@ def is_alive(pid: int) -> bool:
 
 
 def _gone(owner: dict) -> bool:
-    if owner.get("host") == socket.gethostname():
+    if owner.get("host") == os.uname().nodename:
         if not isinstance(owner.get("pid"), int):
             return False
         started = _start(owner["pid"])
         later = started is not None and owner.get("start") is not None and started != owner["start"]
         return later or not is_alive(owner["pid"])
-    if owner.get("job") and shutil.which("squeue"):
-        queue = subprocess.run(["squeue", "-h", "-j", str(owner["job"])], capture_output=True, text=True)
-        # A job that left the queue is unknown to squeue; any other failure proves nothing.
-        return (queue.returncode == 0 and not queue.stdout.strip()) or "Invalid job id" in queue.stderr
+    if owner.get("job"):
+        return _left_queue(str(owner["job"]))
     return False
+
+
+def _left_queue(job):
+    """Whether a Slurm job is over; a job that left the queue is unknown to squeue, and any other failure proves nothing."""
+    import shutil
+    import subprocess
+
+    if not shutil.which("squeue"):
+        return False
+    queue = subprocess.run(["squeue", "-h", "-j", job], capture_output=True, text=True)
+    return (queue.returncode == 0 and not queue.stdout.strip()) or "Invalid job id" in queue.stderr

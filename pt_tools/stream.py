@@ -333,6 +333,12 @@ def open_output(path: str, name: str | None = None):
     return open(path, "wb")
 
 
+def stem(path: str) -> str | None:
+    """The name of a file without folders and endings: data/gsm8k.jsonl.gz is gsm8k."""
+    name = path.rpartition("/")[2].split(".")[0]
+    return name.encode(errors="backslashreplace").decode() if path != "stdin" else None
+
+
 def read_jsonl(path: str):
     """The records of one file; for small files of our own."""
     yield from Reader([path])

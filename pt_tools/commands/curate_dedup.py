@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 from pt_tools import options, record, stream
 from pt_tools.cli import command
-from pt_tools.commands.curate_forms import checked, stem
 from pt_tools.errors import BadData, Usage
 from pt_tools.files import write_atomic
 from pt_tools.options import REQUIRED, opt
@@ -221,7 +220,7 @@ def _evaluations(cfg):
     from pt_tools.curate.decontaminate import RULES, Index
 
     index = Index(RULES[cfg.rule] if cfg.ngram is None else cfg.ngram, cfg.coverage, cfg.rule, cfg.max_items)
-    names = [stem(path) for path in cfg.against]
+    names = [stream.stem(path) for path in cfg.against]
     for path, name in zip(cfg.against, names):
         if not columns.is_file(path):
             _add_items(index, path, name if names.count(name) == 1 else path, cfg.field or ("prompt",))

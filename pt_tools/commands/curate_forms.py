@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from pt_tools import options, record
+from pt_tools import options, record, stream
 from pt_tools.cli import command
 from pt_tools.errors import BadData, Usage
 from pt_tools.options import opt
@@ -93,7 +93,7 @@ def _labelled(rec, cfg, records):
     if records.is_plain and tuple(rec) == ("id", "source", "messages") and not (cfg.source or cfg.domain):
         return rec  # the commonest, as it is
     labels = {"id": rec.get("id") or record.content_hash(rec),
-              "source": cfg.source or rec.get("source") or cfg.dataset or stem(records.where.rpartition(":")[0]),
+              "source": cfg.source or rec.get("source") or cfg.dataset or stream.stem(records.where.rpartition(":")[0]),
               "domain": cfg.domain or rec.get("domain")}
     for key in labels:
         rec.pop(key, None)
@@ -121,8 +121,6 @@ def _tables(cfg, job):
 
 
 def _opened(tables, path):
-    from pt_tools import stream
-
     with stream.open_input(path) as file:
         yield from tables.rows(path, file)
 
@@ -140,12 +138,6 @@ def _counted(job, inputs):
                 job.records.reject(str(row), row.raw)
             else:
                 yield row
-
-
-def stem(path):
-    """The name of a file without folders and endings: data/gsm8k.jsonl.gz is gsm8k."""
-    name = path.rpartition("/")[2].split(".")[0]
-    return name.encode(errors="backslashreplace").decode() if path != "stdin" else None
 
 
 @dataclass(frozen=True)
