@@ -30,7 +30,7 @@ def lines_of(text: str) -> list[str]:
 
 
 def test_it_is_listed_and_the_readme_has_it():
-    listed = subprocess.run(["make", f"VENV={sys.prefix}"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    listed = subprocess.run(["make", "--no-print-directory", f"VENV={sys.prefix}"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert all(re.match("make( |$)", line) for line in listed.splitlines())
     assert "make mimo-merge " in listed and "`make mimo-merge`" in (ROOT / "README.md").read_text()
 
@@ -66,7 +66,7 @@ def test_the_plain_mean_has_no_base(tmp_path):
 @pytest.mark.parametrize("scale", ("8b", "70b", "real"))
 def test_a_scale_without_settings_is_one_clear_line(tmp_path, scale, flag):
     settings = [f"VENV={sys.prefix}", f"SCALE={scale}", f"RUNS={tmp_path}", f"DATA={tmp_path}"]
-    done = subprocess.run(["make", *flag, "mimo-merge", *settings], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(["make", "--no-print-directory", *flag, "mimo-merge", *settings], cwd=ROOT, capture_output=True, text=True)
     (line,) = done.stderr.splitlines()
     assert done.returncode == 2 and f"has settings for SCALE=tiny only, none for SCALE={scale}" in line
     assert done.stdout == "" and list(tmp_path.iterdir()) == []
