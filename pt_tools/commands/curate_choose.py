@@ -119,10 +119,11 @@ class Best(Choosing):
     passes: tuple = opt((), "Keep only completions with this score at least so high; all of several.", metavar="NAME>=X",
                         multiple=True)
     pass_rate: str | None = opt(None, "Keep only prompts of which such a share of completions passes: --passes, "
-                                "--min-reward, or without them a reward of 1.", metavar="LO:HI")
+                                "--min-reward, or without them a reward (or --score) of 1 or more.", metavar="LO:HI")
     prompts: bool = opt(False, "With --pass-rate: write the prompts, for another round of sampling or pt-rlvr.")
     majority: float | None = opt(None, "Keep only completions whose final answer is the most frequent, where it has at "
-                                 "least this share (self-consistency; rewards are not needed).", least=0, most=1)
+                                 "least this share of the completions with a text, and no other is as frequent "
+                                 "(self-consistency; rewards are not needed).", least=0, most=1)
     vote: bool = opt(False, "With several --score: best is what most of them put first.")
 
 
@@ -137,8 +138,10 @@ def best(cfg, job):
     """Make conversations of the best completions (rejection sampling).
 
     Every kept completion becomes one record with messages, its reward and its rank; with --per-prompt those after the
-    first of record ID have the ids ID/2, ID/3, ..., which no record should have already. Records without one that qualifies are dropped and counted. With --pool id or prompt the samples of earlier rounds are among them (Llama 2);
-    score them anew first, as rewards of two models are not comparable.
+    first of record ID have the ids ID/2, ID/3, ..., which no record should have already. Of equal rewards the first goes
+    before; equal texts count once. Records without one that qualifies are dropped and counted. With --pool id or prompt
+    the samples of earlier rounds are among them (Llama 2); score them anew first, as rewards of two models are not
+    comparable.
     """
     for _ in _each(cfg, job, _bests, _best_rule(cfg)):
         pass
@@ -153,7 +156,7 @@ def _bests(records, out, rule):
 
 def _best_rule(cfg):
     from pt_tools.curate import choose
-    from pt_tools.curate.completions import REWARD, limit
+    from pt_tools.curate.completions import limit
 
     try:
         limits = tuple(map(limit, cfg.passes))
@@ -164,9 +167,10 @@ def _best_rule(cfg):
     if cfg.prompts:
         if not cfg.pass_rate:
             raise Usage("--prompts is of use only with --pass-rate")
-        options.refuse_unused(cfg, ("per_prompt", "majority", "vote", "score"),
+        by_score = cfg.min_reward is not None or not limits
+        options.refuse_unused(cfg, ("per_prompt", "majority", "vote", *(() if by_score else ("score",))),
                               "is about completions, which --prompts leaves out")
-    passing = (*limits, *([(REWARD, cfg.min_reward)] if cfg.min_reward is not None else []))
+    passing = (*limits, *([(None, cfg.min_reward)] if cfg.min_reward is not None else []))
     return choose.Rule(cfg.per_prompt, cfg.score, cfg.vote, limits, cfg.min_reward, _band(cfg.pass_rate),
                        passing or choose.Rule.passing, cfg.majority, cfg.prompts)
 

@@ -13,7 +13,8 @@ class Rule:
 
     `scores`: what completions are ranked by (the mean of several; the reward if none). `vote`: by how many of the scores
     put them first instead. `limits`: (score, least value); a kept completion has all of them. `least`: least value of what
-    it is ranked by. `band`: (lowest, highest) pass rate of a prompt, `passing`: the limits that count as a pass there.
+    it is ranked by. `band`: (lowest, highest) pass rate of a prompt, `passing`: the limits that count as a pass there
+    (the name None: what it is ranked by).
     `majority`: keep those that give the most frequent answer, if at least such a share does. `prompts`: keep the prompt.
     """
 
@@ -23,7 +24,7 @@ class Rule:
     limits: tuple = ()
     least: float | None = None
     band: tuple | None = None
-    passing: tuple = ((comps.REWARD, 1.0),)
+    passing: tuple = ((None, 1.0),)
     majority: float | None = None
     prompts: bool = False
 
@@ -50,7 +51,7 @@ def best(rec: dict, rule: Rule = Rule()):
 
 
 def _with_pass_rate(rec, rule):
-    rate = comps.pass_rate(rec, rule.passing)
+    rate = comps.pass_rate(rec, rule.passing, rule.scores)
     if rate is None:
         raise _Nothing("no completion of which it is known whether it passes")
     if not rule.band[0] <= rate <= rule.band[1]:

@@ -56,20 +56,23 @@ def limit(rule: str) -> tuple[str, float]:
     return found["name"], float(found["least"])
 
 
-def passes(completion: dict, limits) -> bool | None:
-    """Whether every named score is at least its limit; None where one is missing and none is too low."""
-    found = [(score(completion, name), least) for name, least in limits]
+def passes(completion: dict, limits, ranked: tuple = ()) -> bool | None:
+    """Whether every named score is at least its limit; None where one is missing and none is too low.
+
+    The name None stands for what completions are ranked by, `value` of the scores `ranked`.
+    """
+    found = [(value(completion, ranked) if name is None else score(completion, name), least) for name, least in limits]
     if any(value is not None and value < least for value, least in found):
         return False
     return None if any(value is None for value, _ in found) else True
 
 
-def pass_rate(rec: dict, limits) -> float | None:
+def pass_rate(rec: dict, limits, ranked: tuple = ()) -> float | None:
     """The share of a record's completions that pass, of those of which it is known; None if of none.
 
     Completions that nobody would train on (empty, cut off) count: they were tries.
     """
-    known = [verdict for verdict in (passes(c, limits) for c in of(rec)) if verdict is not None]
+    known = [verdict for verdict in (passes(c, limits, ranked) for c in of(rec)) if verdict is not None]
     return sum(known) / len(known) if known else None
 
 

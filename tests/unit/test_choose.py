@@ -249,6 +249,23 @@ def test_one_id_of_two_prompts_is_a_bad_row(tmp_path, pt):
     assert (bad["file"], bad["line"]) == ("b.jsonl", 2)
 
 
+def test_pass_rates_go_by_the_named_scores(tmp_path, pt):
+    """The same value decides the rate, --min-reward and the order; the reward says the opposite here, or nothing."""
+    rec = by_scores(math=[1, 1, 0, None], style=[1, 0, 0, 1])
+    for completion, reward in zip(rec["completions"], (0, 0, 1, 1)):
+        completion["reward"] = reward
+    bare = {**rec, "id": "bare", "completions": [{k: v for k, v in c.items() if k != "reward"} for c in rec["completions"]]}
+    jsonl(tmp_path / "a.jsonl", [rec, bare])
+    for rate, argv in ((2 / 3, ["--score", "math"]), (1 / 3, ["--score", "math", "--score", "style"]),
+                       (2 / 3, ["--score", "math", "--score", "style", "--min-reward", "0.5"]),
+                       (1 / 3, ["--score", "math", "--min-reward", "0.5", "--passes", "style>=1"])):
+        for more in ([], ["--prompts"]):
+            made = rows_of(pt("pt-curate", "best", "a.jsonl", "--pass-rate", "0:1", *argv, *more, check=0).out)
+            assert [one["pass_rate"] for one in made] == [rate, rate], argv
+    rewards = rows_of(pt("pt-curate", "best", "a.jsonl", "--pass-rate", "0:1", "--prompts", check=0).out)
+    assert [(one["id"], one["pass_rate"]) for one in rewards] == [(rec["id"], 0.5)]
+
+
 def test_prompts_of_middling_difficulty(tmp_path, pt):
     rows = [
         scored(*[1] * (i % 5), *[0] * (4 - i % 5), id=f"r{i}", verifier={"name": "math", "answer": "1"}) for i in range(50)
@@ -269,6 +286,7 @@ def test_prompts_of_middling_difficulty(tmp_path, pt):
     (("--pass-rate", "0.1"), "has not the form LO:HI"), (("--pass-rate", "0.9:0.1"), "between 0 and 1"),
     (("--pass-rate", "0:2"), "between 0 and 1"), (("--prompts",), "--prompts is of use only with --pass-rate"),
     (("--prompts", "--pass-rate", "0:1", "--majority", "0.5"), "--majority is about completions"),
+    (("--prompts", "--pass-rate", "0:1", "--score", "a", "--passes", "a>=1"), "--score is about completions"),
     (("--vote", "--score", "a"), "--vote is of use only with several --score"), (("--passes", "a"), "NAME>=NUMBER"),
     (("--majority", "1.5"), "--majority must be at most 1"), (("--pool", "source"), "source"),
 ])
