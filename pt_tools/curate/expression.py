@@ -80,7 +80,9 @@ def _guarded(value, rec):
 
     try:
         with common.cpu_limit(CPU_S):
-            return _plain(value, rec)
+            found = _plain(value, rec)
+            functions.equal(found, found)  # a list of lists that share items could be too long to be written
+            return found
     except common.TooSlow:
         raise ValueError(f"takes more than {CPU_S:g} s of processor time") from None
 
@@ -174,7 +176,17 @@ class _Compiler:
         if len(tests) == 1:
             test, (left, right) = tests[0], values
             return lambda row: test(left(row), right(row))
-        return lambda row: all(test(left(row), right(row)) for test, left, right in zip(tests, values, values[1:]))
+
+        def run(row):  # every value once: nested chains would take twice as long with every level
+            left = values[0](row)
+            for test, value in zip(tests, values[1:]):
+                right = value(row)
+                if not test(left, right):
+                    return False
+                left = right
+            return True
+
+        return run
 
     def _ifexp(self, node):
         test, then, otherwise = self.node(node.test), self.node(node.body), self.node(node.orelse)

@@ -71,9 +71,13 @@ def items(value):
 
 
 def equal(a, b):
-    """Equal as JSON is: true is not 1."""
+    """Equal as JSON is: true is not 1, inside lists and objects neither. In Python, so that a limit of time can end it."""
     if isinstance(a, bool) or isinstance(b, bool):
         return a is b
+    if isinstance(a, list) and isinstance(b, list):
+        return len(a) == len(b) and all(map(equal, a, b))
+    if isinstance(a, dict) and isinstance(b, dict):
+        return a.keys() == b.keys() and all(equal(value, b[key]) for key, value in a.items())
     return a == b
 
 

@@ -166,6 +166,32 @@ def test_no_text_and_no_record_make_it_fail_otherwise_than_by_a_reason(text, rec
         assert 0 < len(str(error)) < 400
 
 
+def test_the_values_of_a_chain_are_looked_at_once():
+    """Nested chains would take twice as long with every level: this one for ever."""
+    chain = "true"
+    for _ in range(40):
+        chain = f"true == ({chain}) == true"
+    assert parse(chain)({}) is True
+    assert parse("1 < n <= 3 < 4")({"n": 3}) is True and parse("1 < n < n < 1 / 0")({"n": 3}) is False
+
+
+def test_lists_that_double_with_every_level_end_at_the_limit_of_time():
+    twice = "[1]"
+    for i in range(60):
+        twice = f"[[v{i}, v{i}] for v{i} in {twice}]"
+    for text in (f"{twice} == {twice}", f"{twice} in [{twice}]", f"text({twice})", twice):
+        with pytest.raises(ValueError, match="processor time|no text"):
+            parse(text)({})
+
+
+@pytest.mark.parametrize("text,value", [
+    ("[true] == [1]", False), ("[1, [2.0]] == [1.0, [2]]", True), ("[1] == [1, 2]", False), ("a == b", False), ("a == c", True),
+    ("[a] == [c]", True), ("b in [a, c]", False), ("c in [b, a]", True), ("[] == {}", False), ("a == null", False)])
+def test_lists_and_objects_are_equal_as_json_is(text, value):
+    rec = {"a": {"x": [1, {"y": True}], "z": None}, "b": {"x": [1, {"y": 1}], "z": None}, "c": {"z": None, "x": [1.0, {"y": True}]}}
+    assert parse(text.replace("{}", "d"))({**rec, "d": {}}) is value
+
+
 def test_the_fields_that_it_names():
     assert expression.fields('source == "a" and max(reward) > 0 or true') == {"source", "reward"}
     assert expression.fields("any(c.score > least for c in completions if c.of) and messages[-1].role") == {"completions", "least", "messages"}
