@@ -72,7 +72,8 @@ class Lengths:
         return {**self.count(rec), "of": self._key(rec)}
 
     def _key(self, rec):
-        return _hash(self.name, record.content_hash(rec))
+        said = [completion["text"] for completion in rec.get("completions") or ()]  # sampled later than the content
+        return _hash(self.name, record.content_hash(rec), *said)
 
     def count(self, rec: dict) -> dict:
         """{"prompt": n, "all": n}: tokens of the prompt with what opens the answer, and with the longest answer.
@@ -114,11 +115,12 @@ class Lengths:
             return prompt, [prompt + answer for answer in self._plain_answers(rec, kind, prompt)], self._bos + 1
         prompt = record.as_turns(prompt, "user")
         asked = self.template.render(prompt, generate=True, tools=tools)
-        if kind == "prompt":
-            return asked, [asked + c["text"] for c in rec.get("completions") or ()], self._chat_end
         if kind == "messages":
             return asked, [self.template.render(rec["messages"], tools=tools)], self._chat_end
-        answers = [rec[key] for key in (("chosen", "rejected") if kind == "preference" else ("completion",))]
+        if kind == "prompt":
+            answers = [completion["text"] for completion in rec.get("completions") or ()]
+        else:
+            answers = [rec[key] for key in (("chosen", "rejected") if kind == "preference" else ("completion",))]
         if kind == "preference" and "prompt" not in rec:
             answers = [answer[len(prompt):] for answer in answers]
         wholes = [prompt + record.as_turns(answer, "assistant") for answer in answers]

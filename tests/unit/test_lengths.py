@@ -170,3 +170,15 @@ def test_what_is_no_tokenizer(tmp_path):
 
     with pytest.raises(Usage, match="--tokenizer: .*no such file"):
         lengths.identity(str(tmp_path / "nowhere"))
+
+
+def test_sampled_texts_are_counted_with_the_end_of_their_turn(both):
+    """As what `best` and `pair` make of them is trained on."""
+    tok, lengths = both
+    before, after = tokens.encode_completion(tok, [user("What is 2 plus 3?")], "It is 5.")
+    rec = {"prompt": [user("What is 2 plus 3?")], "completions": [{"text": "5"}, {"text": "It is 5."}]}
+    more = len(before) + len(after) - lengths.count(rec)["all"]
+    assert more == 0 if tokens.end_of_turn(tok) is not None else 0 <= more <= 2  # a token may straddle the border
+    kept = {**rec, "completions": [], "tokens": lengths.stamp({**rec, "completions": []})}
+    assert lengths.count({**kept, "completions": rec["completions"]}) == lengths.count(rec)  # a count from before they were sampled
+    assert lengths.count(kept) == {"prompt": len(before), "all": len(before)}
