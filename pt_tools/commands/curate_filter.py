@@ -65,7 +65,7 @@ def filter(cfg, job):
     Rules look at the response (all trained assistant turns, completion, chosen), the prompt or all of it, as of= says; of
     a record with sampled completions those that a rule finds are taken out, and the record when none is left.
 
-    refusal: an answer that begins with a refusal. self-reference: "as an AI language model", a knowledge cut-off, a
+    refusal: a refusal in the first 400 characters of an answer. self-reference: "as an AI language model", a knowledge cut-off, a
     vendor as its maker. truncated: an end in the middle of a sentence or a code block, or completions that ran out of
     tokens. fence: code fences that do not close. think: tags that do not pair (tag=think). repetition: more than max=0.2
     of the n=10-grams, or more than lines=0.3 of the lines, were said before. mixed-scripts: more than max=0.1 of the

@@ -80,7 +80,7 @@ _REFUSALS = (
     r"(?:抱歉|对不起|不好意思|遗憾)[^。！？\n]{0,20}(?:不能|无法|没办法|不可以)|我(?:不能|无法)(?:提供|协助|帮助|回答|满足|参与|生成)",
     r"申し訳(?:ありません|ございません)[^。\n]{0,40}(?:できません|できない|かねます)|죄송[^.\n]{0,50}(?:수 없|어렵)",
     r"\blo siento,? (?:pero )?no puedo|\bdésolée?,?[^.\n]{0,20}ne (?:peux|puis) pas|\bne (?:peux|puis) pas vous aider",
-    r"\btut mir leid[^.\n]{0,30}\bkann ich\b|\b(?:извините|простите|к сожалению)[^.\n]{0,20}не могу",
+    r"\bich kann\b[^.!?\n]{0,40}\bnicht (?:weiter)?helfen\b|\btut mir leid[^.\n]{0,30}\bkann ich\b|\b(?:извините|простите|к сожалению)[^.\n]{0,20}не могу",
     r"(?:آسف|عذر)[^.\n]{0,25}لا (?:أستطيع|يمكنني)|מצטערת?[^.\n]{0,20}לא (?:יכול|אוכל)",
 )
 
@@ -90,14 +90,15 @@ _OF_REFUSALS = ("sorry", "afraid", "apolog", "cannot", "can't", "can’t", "cant
                 "unable", "not able", "must not", "should not", "refuse", "rather not", "prefer not", "not comfortable",
                 "feel comfortable", "not allowed", "not willing", "not permitted", "not going to", "decline", "against my",
                 "appropriate for me", "不能", "无法", "没办法", "不可以", "申し訳", "죄송", "lo siento", "ne peux pas", "ne puis pas",
-                "tut mir leid", "не могу", "آسف", "عذر", "מצטער")
+                "nicht helfen", "nicht weiterhelfen", "tut mir leid", "не могу", "آسف", "عذر", "מצטער")
 _OF_SELVES = ("language model", "artificial intelligence", "machine learning model", "chatbot", "virtual assistant",
               "digital assistant", "computer program", "a.i.", "gpt", "claude", "bard", "gemini", "copilot", "llama", "qwen",
               "mistral", "deepseek", "grok", "ernie", "kimi", "vicuna", "alpaca", "openai", "by anthropic", "by google", "by meta",
               "by microsoft", "by alibaba", "by baidu", "by xai", "by moonshot", "by ai2", "by lmsys", "by cohere",
               "by stability", "knowledge cut", "my training", "my knowledge", "as of my", "my last", "my latest",
               "my most recent", "the internet", "real-time", "real time", "up-to-date", "up to date", "current information",
-              "current data", "current access", "作为", "我是", "截止")
+              "current data", "current access", "作为", "我是", "截止", "als ki", "als eine ki", "intelligenz", "sprachmodell",
+              "en tant qu", "como ", "как ии", "искусственный интеллект", "языковая модель")
 _AI_ALONE = re.compile(r" ai(?![a-z])")
 
 
@@ -145,6 +146,11 @@ _SELF = (
     r"(?:the internet|(?:real[- ]time|up[- ]to[- ]date|current) (?:information|data|access))",
     r"作为(?:一个|一名|一款)?(?:人工智能|AI|大?语言模型|聊天机器人)|(?:知识|训练数据)库?(?:的)?截止",
     r"我是(?:一个|一款|由)?[^。！？\n]{0,12}(?:OpenAI|ChatGPT|人工智能|语言模型|AI助手)",
+    r"\bals (?:eine? )?(?:KI(?![\w-])|KI-(?:Sprachmodell|Modell|Assistent)|künstliche Intelligenz|(?:großes )?Sprachmodell)"
+    r"[^.!?\n]{0,60}?\b(?:ich|mir|mich)\b",
+    r"\ben tant qu(?:e |['’])(?:une? )?(?:IA\b|intelligence artificielle|(?:grand )?modèle de langage)[^.!?\n]{0,60}?\b(?:je|j['’])",
+    r"\bcomo (?:una? )?(?:IA\b|inteligencia artificial|modelo de lenguaje)[^.!?\n]{0,60}?\b(?:no puedo|no tengo|puedo|mi|mis)\b",
+    r"\bкак (?:большая )?(?:языковая модель|искусственный интеллект|ИИ\b)[^.!?\n]{0,60}?\b(?:я|мне|меня)\b",
 )
 
 
