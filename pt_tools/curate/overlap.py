@@ -101,7 +101,8 @@ class Overlap:
             for one in different(item[self.spread[self.gram] > COMMON]).tolist():
                 decisive[self.first[one]:self.first[one + 1]] = self._decisive(one)
         codes = different(self.gram[decisive] * len(self.items) + item[decisive])
-        grams, self.posted = np.divmod(codes, max(1, len(self.items)))
+        grams, items = np.divmod(codes, max(1, len(self.items)))
+        self.posted = items.tolist()
         self.post = np.searchsorted(grams, np.arange(len(self.grams) + 1))
         self.tables = np.zeros((2, 2**TABLE_BITS), bool)
         for number, table in enumerate(self.tables):
@@ -193,8 +194,8 @@ class Overlap:
     def _hits(self, grams, equal):
         """The hits of a row that shares these n-grams, and these fields as a whole."""
         items = {*equal}
-        for gram in grams.tolist():
-            items.update(self.posted[self.post[gram]:self.post[gram + 1]].tolist())
+        for start, end in zip(self.post[grams].tolist(), self.post[grams + 1].tolist()):
+            items.update(self.posted[start:end])
         found = []
         for item in items:
             whole = equal.get(item, ())

@@ -42,7 +42,8 @@ _LOWER = bytes(c + 32 if 65 <= c <= 90 else c if chr(c).isalnum() or c > 127 els
 SPACELESS = ((0x0E00, 0x0EFF), (0x1000, 0x109F), (0x1780, 0x17FF), (0x1950, 0x19DF), (0x1A20, 0x1AAF), (0x1B00, 0x1B7F),
              (0x3005, 0x3007), (0x3021, 0x312F), (0x31A0, 0x31FF), (0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xA000, 0xA48F),
              (0xA980, 0xA9FF), (0xAA60, 0xAADF), (0xF900, 0xFAFF), (0xFF66, 0xFF9F), (0x16FE0, 0x1B2FF))
-PLANES = 0x20000  # code points with an entry in a table; behind are Han characters, and from BEHIND on no letters
+PLANE = 0x10000
+PLANES = 2 * PLANE  # code points with an entry in a table; behind are Han characters, and from BEHIND on no letters
 BEHIND = 0x40000
 # Letters whose lower case has another length in UTF-8.
 RESIZED = ("\u0130\u023a\u023e\u1e9e\u2126\u212a\u212b\u2c62\u2c64\u2c6d\u2c6e\u2c6f\u2c70\u2c7e\u2c7f"
@@ -194,7 +195,7 @@ def _folded(data):
     buffer = np.frombuffer(data, np.uint8)
     at = np.flatnonzero(buffer >= 0xC0)
     codes, lengths = _decoded(buffer, at)
-    entries = _looked_up(codes, _table())
+    entries = _looked_up(codes)
     lower = entries & CODE
     gone = np.flatnonzero(lower == 32)
     other = np.flatnonzero((lower != codes) & (lower != 32))
@@ -238,23 +239,25 @@ def _encoded(codes, lengths, i):
     return (bits & 0x3F | 0x80 if i else bits | np.where(lengths == 2, 0xC0, np.where(lengths == 3, 0xE0, 0xF0))).astype(np.uint8)
 
 
-def _looked_up(codes, table):
+def _looked_up(codes):
     import numpy as np
 
-    if codes.max(initial=0) < PLANES:
+    most = codes.max(initial=0)
+    table = _table(PLANE if most < PLANE else PLANES)
+    if most < PLANES:
         return table[codes]
     return np.where(codes < PLANES, table[np.minimum(codes, PLANES - 1)], np.where(codes < BEHIND, codes | ALONE, 32))
 
 
 @functools.cache
-def _table():
-    """For every code point its lower case, or 32 where it separates words, and its flags."""
+def _table(size):
+    """For the first code points their lower case, or 32 where they separate words, and their flags."""
     import numpy as np
 
-    every = np.arange(PLANES, dtype="<u4")
+    every = np.arange(size, dtype="<u4")
     text = every.tobytes().decode("utf-32-le", "surrogatepass")
     lower = np.frombuffer(text.replace("İ", "i").lower().replace("ς", "σ").encode("utf-32-le", "surrogatepass"), "<u4")
-    letter = np.ones(PLANES, bool)
+    letter = np.ones(size, bool)
     for run in re.finditer(r"[\W_]+", text):
         letter[run.start():run.end()] = [category[0] == "M" for category in map(unicodedata.category, run.group())]
     table = np.where(letter, lower, np.uint32(32))
