@@ -94,7 +94,7 @@ def test_long_lines_and_a_file_without_a_last_newline(tmp_path, small, jobs):
     path = tmp_path / "a.jsonl"
     path.write_bytes(b'{"n": 1, "x": "%s"}\n\n{"n": 3}' % (b"x" * 1000))
     data, rows, answers = done(tmp_path, jobs, path)
-    assert data == b'{"n":3}\n{"n":9}\n' and rows["in"] == 2 and answers[-1] == 3
+    assert data == b'{"n":3}\n{"n":9}\n' and rows["in"] == 2 and [n for n in answers if n] == [1, 3]
     with pytest.raises(BadData, match="a.jsonl:1: line is longer than 500 bytes"):
         done(tmp_path, jobs, path, max_line=500)
 
