@@ -8,7 +8,6 @@ from array import array
 from collections import Counter
 from dataclasses import dataclass
 from functools import partial
-from hashlib import blake2b
 
 from pt_tools import blocks, record, stop, stream
 from pt_tools.curate import compared
@@ -118,6 +117,8 @@ def _index(records, out, rules, text, key, of, with_ids):
 
 def id_number(id: str) -> int:
     """64 bits of its hash."""
+    from hashlib import blake2b
+
     return int.from_bytes(blake2b(id.encode(), digest_size=8).digest(), "little")
 
 

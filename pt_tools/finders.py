@@ -2,7 +2,6 @@
 
 import os
 import re
-import tempfile
 from array import array
 from dataclasses import dataclass
 from functools import partial
@@ -129,6 +128,8 @@ class _Sets:
     """Sorted sets of numbers, in a temporary file."""
 
     def __init__(self, directory):
+        import tempfile
+
         self._file = tempfile.TemporaryFile(dir=directory)
         self._sizes, self._places = [], None
 

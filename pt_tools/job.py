@@ -7,9 +7,8 @@ import stat
 import sys
 import time
 
-from pt_tools import __version__, options, outdir, stop, stream
+from pt_tools import __version__, options, stop, stream
 from pt_tools.errors import PtError, Usage, printable, redacted
-from pt_tools.latekey import LateKey
 
 ENGINE = ("torch", "transformers", "trl", "accelerate")
 GRADERS = ("math-verify", "latex2sympy2_extended", "sympy", "jsonschema", "reasoning-gym")  # what verdicts hang on
@@ -99,6 +98,9 @@ def run(command, cfg) -> int:
 
 
 def _run_model(command, job) -> int:
+    from pt_tools import outdir
+    from pt_tools.latekey import LateKey
+
     cfg = job.cfg
     if getattr(cfg, "dry_run", False):
         command.function(cfg, job)
@@ -139,6 +141,8 @@ def _train(command, job, out) -> None:
 
 def _run_file(command, job) -> int:
     """A command that writes records to a file: keyed and resumable like a model, unless it reads a pipe."""
+    from pt_tools import outdir
+
     cfg = job.cfg
     piped = any(map(is_pipe, job.records.files))
     out = outdir.Out(cfg.out, None if piped else key_of(command, job), directory=False, say=job.say)
@@ -217,13 +221,16 @@ def _inputs(cfg):
 
 def key_of(command, job, digests=None) -> dict:
     """What the result depends on: options, the identity of every input (`digests` as for `outdir.identity`), versions."""
+    from pt_tools import outdir
+
+    identity = functools.partial(outdir.identity, digests=digests)
     values, inputs = {}, {}
     for name, field in options.fields(job.cfg).items():
         value = job.records.files if name == "files" else getattr(job.cfg, name)
         if name == "files":
-            inputs[name] = [_file_identity(path) for path in value]
+            inputs[name] = [identity(_existing(path)) for path in value]
         elif field.metadata["input"]:
-            inputs[name] = _identities(value, field.metadata["input"], digests)
+            inputs[name] = _identities(value, field.metadata["input"], identity)
         if field.metadata["named"]:
             values[f"{name}_names"] = [os.path.basename(path) for path in value]
         if field.metadata["result"] and name not in inputs:
@@ -234,21 +241,21 @@ def key_of(command, job, digests=None) -> dict:
     return {"command": job.name, "options": values, "inputs": inputs, "versions": {"pt-tools": __version__, **packages}}
 
 
-def _file_identity(path: str) -> str:
+def _existing(path: str) -> str:
     if not os.path.isfile(path):
         raise Usage(f"{path} is not a file" if os.path.exists(path) else f"no such file: {path}")
-    return outdir.identity(path)
+    return path
 
 
-def _identities(value, how, digests):
+def _identities(value, how, identity):
     if value is None:
         return None
     if isinstance(value, (tuple, list)):
-        return [_identities(v, how, digests) for v in value]
+        return [_identities(v, how, identity) for v in value]
     if how is not True:
         label, path = how(value)
-        return label if path is None else [label, _identities(path, True, digests)]
-    return outdir.identity(value, digests) if "://" not in value else shown(value)
+        return label if path is None else [label, _identities(path, True, identity)]
+    return identity(value) if "://" not in value else shown(value)
 
 
 def threads(cfg) -> int:

@@ -2,8 +2,6 @@
 
 import contextlib
 import os
-import shutil
-import tempfile
 
 from pt_tools import blocks, stop, stream
 from pt_tools.errors import BadData
@@ -90,6 +88,8 @@ def opened(job):
         paths = []
         for number, path in enumerate(records.files):
             if not _is_plain(path):
+                import tempfile
+
                 scratch = scratch or stack.enter_context(tempfile.TemporaryDirectory(prefix="unpacked.", dir=job.run))
                 paths.append(os.path.join(scratch, str(number)))
                 _unpack(records, path, paths[-1])

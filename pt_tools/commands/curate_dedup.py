@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pt_tools import options, record, stream
 from pt_tools.cli import command
 from pt_tools.errors import BadData, Usage
-from pt_tools.files import write_atomic
 from pt_tools.options import REQUIRED, opt
 
 
@@ -230,6 +229,8 @@ def _evaluations(cfg):
             index.load(path)
     if cfg.save_index:
         import io
+
+        from pt_tools.files import write_atomic
 
         data = io.BytesIO()
         index.save(data.write)

@@ -5,19 +5,19 @@ a whole.
 """
 
 import re
-from hashlib import blake2b
 from zlib import crc32
 
 import orjson
 
-from pt_tools.curate.words import letters, prompt_key, terms
+from pt_tools.curate.words import letters, prompt_key, quick_key, terms
 
 WINDOW = 128  # characters at the end
 ENOUGH, KEPT = 64, 48  # bytes of letters there; a few before those that are kept may hang on what was cut off
-STEP = 4  # characters: a difference found so nearly is found
 MANY = 2**20  # keys from which on numpy is worth its start
 FEW = 16  # texts that may be in memory at once
-_FIRST = re.compile(r"\s*([A-Za-z0-9]+) ")
+# What begins a text: a run that ASCII ends, of scripts that write spaces and of common signs, which may be one word or more;
+# or nothing. Before it there may be ASCII that means nothing of its own; see words.terms.
+_RUN = re.compile(r"""[\s!"#$&'(),.:;?@\[\\\]_`{|}~-]*(?:([0-9A-Za-z\x80-\u0dff\u2000-\u206f\uac00-\ud7a3]+)(?=[\x00-\x7f]|\Z)|\Z)""")
 
 
 def rough_key(turns: list[str]) -> int:
@@ -36,6 +36,8 @@ def rough_key(turns: list[str]) -> int:
 
 def whole_key(turns: list[str]) -> bytes:
     """16 bytes that copies, and nothing else, share."""
+    from hashlib import blake2b
+
     return blake2b(orjson.dumps(prompt_key(turns)), digest_size=16).digest()
 
 
@@ -88,52 +90,62 @@ def clusters(places: list, read, turns_of=lambda said, place: said) -> list[list
 
 
 def _copies(texts):
-    """Some (turns, places) in lists of copies; most are none, which the first turn shows that differs, soon after it does."""
-    found, left = [], [([text for text in texts if len(text[0]) == n], 0) for n in {len(turns) for turns, _ in texts}]
+    """Some (turns, places) in lists of copies; most are none, which the first word shows that differs, soon after it does."""
+    found, left = [], _parted(texts, [len(turns) for turns, _ in texts])
     while left:
-        group, at = left.pop()
+        group = left.pop()
         first, *others = [turns for turns, _ in group]
-        while others and at < len(first) and all(turns[at] == first[at] for turns in others):
-            at += 1
-        if not others or at == len(first):
+        if all([turns == first for turns in others]):
             found.append(group)
             continue
-        start = _same_until([turns[at] for turns, _ in group])
-        rests = [turns[at][start:] for turns, _ in group]
-        keys, decided = _first_words(rests), 0
-        if len(set(keys)) < 2:
-            keys, decided = [terms(rest) for rest in rests] if start else [prompt_key([rest]) for rest in rests], 1
-        by_key = {}
-        for key, text in zip(keys, group):
-            by_key.setdefault(key, []).append(text)
-        left += [(finer, at + decided) for finer in by_key.values()]
+        finer = _parted(group, _words_that_differ(first, others))
+        if len(finer) == 1:
+            found += _by_key(group)
+        else:
+            left += finer
     return found
 
 
-def _first_words(texts):
-    """The first word of each text in lower case, of all or of none; a space behind it says that no mark belongs to it."""
-    found = [_FIRST.match(text) for text in texts]
-    return [word[1].lower() for word in found] if all(found) else []
+def _by_key(texts):
+    """The same for texts that differ by more or less than a word, as most of them have it."""
+    keys = [quick_key(turns) for turns, _ in texts]
+    if None in keys or len(set(keys)) > 1:
+        keys = [prompt_key(turns) for turns, _ in texts]
+    return _parted(texts, keys)
+
+
+def _parted(items, keys):
+    """Lists of items whose keys are the same."""
+    parts = {}
+    for key, item in zip(keys, items):
+        parts.setdefault(key, []).append(item)
+    return list(parts.values())
+
+
+def _words_that_differ(first, others):
+    """For each of some texts, some of which differ, a word, or None for all: those of another word are no copies.
+
+    It is the first one behind the last space before the first difference: ASCII on both sides keeps it from the rest.
+    """
+    at = next(at for at, turn in enumerate(first) if any([turns[at] != turn for turns in others]))
+    texts = [turns[at] for turns in (first, *others)]
+    start = texts[0].rfind(" ", 0, _same_until(texts)) + 1
+    found = [_RUN.match(text, start) for text in texts]
+    return [terms(run[1] or "").partition(" ")[0] for run in found] if all(found) else [None] * len(found)
 
 
 def _same_until(texts):
-    """A place before which the texts are the same, and what follows it decides: behind a word and a space.
-
-    There the terms of a text are those of its two parts, since no rule looks back over a letter or digit.
-    """
+    """The place of the first character that is not the same in all."""
     first, *others = texts
-    end, most = 0, min(map(len, texts))  # they are the same up to `end`, and no longer at `most`
-    if not all([text.startswith(first[:STEP]) for text in others]):
-        return 0
-    while most - end > STEP:
-        middle = (end + most) // 2
+    end, most = 0, min(map(len, texts))
+    while end < most:
+        middle = (end + most + 1) // 2
         part = first[end:middle]
-        if all([part == text[end:middle] for text in others]):
+        if all([text.startswith(part, end) for text in others]):
             end = middle
         else:
-            most = middle
-    space = first.rfind(" ", 0, end)
-    return space + 1 if space > 0 and first[space - 1].isascii() and first[space - 1].isalnum() else 0
+            most = middle - 1
+    return end
 
 
 def _clusters_of_many(places, read, turns_of):

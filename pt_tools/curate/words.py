@@ -14,23 +14,30 @@ OPERATORS = "+*/^=<>%×÷−"
 MINUS = re.compile(r"-(?=\s*\d)")
 # White space and punctuation beyond ASCII, without other forms of the operators, as of full width. What is missing here
 # only keeps two prompts apart.
-BETWEEN = re.compile(
-    r"[\x80-\xa1\xa7\xab\xad\xb4\xb6-\xb8\xbb\xbf\u037e\u0387\u055a-\u055f\u0589\u058a\u05be"
-    r"\u05c0\u05c3\u05c6\u05f3\u05f4\u060c\u060d\u061b-\u061f\u066b-\u066d\u06d4\u0964\u0965\u0970\u0e5a\u0e5b\u0f04-\u0f14"
-    r"\u104a-\u104f\u10fb\u1360-\u1368\u1680\u17d4-\u17d6\u17d8-\u17da\u1800-\u180a\u2000-\u202f\u2032-\u2043\u2045-\u2051"
-    r"\u2053-\u206f\u207d\u207e\u2308-\u230b\u2329\u232a\u27e6-\u27eb\u2983-\u2998"
-    r"\u2e00-\u2e2e\u2e30-\u2e7f\u3000-\u3004\u3008-\u3020\u3030\u303d\u30a0\u30fb"
-    r"\ufe10-\ufe1f\ufe30-\ufe60\ufe67-\ufe69\ufe6b\ufeff\uff01-\uff04\uff07-\uff09\uff0c\uff0e"
-    r"\uff1a\uff1b\uff1f\uff20\uff3b-\uff3d\uff3f\uff40\uff5b-\uff65]+")
+_BETWEEN = (
+    "\x80-\xa1\xa7\xab\xad\xb4\xb6-\xb8\xbb\xbf\u037e\u0387\u055a-\u055f\u0589\u058a\u05be"
+    "\u05c0\u05c3\u05c6\u05f3\u05f4\u060c\u060d\u061b-\u061f\u066b-\u066d\u06d4\u0964\u0965\u0970\u0e5a\u0e5b\u0f04-\u0f14"
+    "\u104a-\u104f\u10fb\u1360-\u1368\u1680\u17d4-\u17d6\u17d8-\u17da\u1800-\u180a\u2000-\u202f\u2032-\u2043\u2045-\u2051"
+    "\u2053-\u206f\u207d\u207e\u2308-\u230b\u2329\u232a\u27e6-\u27eb\u2983-\u2998"
+    "\u2e00-\u2e2e\u2e30-\u2e7f\u3000-\u3004\u3008-\u3020\u3030\u303d\u30a0\u30fb"
+    "\ufe10-\ufe1f\ufe30-\ufe60\ufe67-\ufe69\ufe6b\ufeff\uff01-\uff04\uff07-\uff09\uff0c\uff0e"
+    "\uff1a\uff1b\uff1f\uff20\uff3b-\uff3d\uff3f\uff40\uff5b-\uff65")
+BETWEEN = re.compile(f"[{_BETWEEN}]+")
 _SPACES = re.compile(b"  +")
 _SPACED = [(sign, f" {sign} ") for sign in OPERATORS]
 _TERMS = bytes(c if chr(c).isalnum() or chr(c) in OPERATORS else 32 for c in range(128)) + bytes(range(128, 256))
 # The same for ASCII texts without operators: letters in lower case. And all bytes but those of operators and minus.
 _PLAIN = bytes(ord(chr(c).lower()) if c < 128 and chr(c).isalnum() else 32 for c in range(256))
 _NO_SIGNS = bytes(c for c in range(256) if chr(c) not in "+*/^=<>%-")
+# The same with operators, a place for every other byte, and turns that end in a byte that UTF-8 has not.
+_PLACES = bytes(128 if 128 <= c < 255 else c if c == 255 or chr(c) in OPERATORS else _PLAIN[c] for c in range(256))
+_MINUS = re.compile(rb"-[^0-9A-Za-z-]*[0-9]")
+_DIGIT = re.compile(r"\d")
+_LETTER = re.compile(r"[^\W_]")
 # For the letters and digits alone: lower case, and what is none of them.
 _SMALL = bytes(c + 32 if 65 <= c <= 90 else c for c in range(256))
 _ASCII = bytes(range(128))
+_ASCII_OR_END = _ASCII + b"\xff"
 _NO_ALNUM = bytes(c for c in range(128) if not chr(c).isalnum())
 _NO_LETTERS = _NO_ALNUM + bytes(range(128, 256))
 _LETTERS = re.compile(r"[^\W_]+")
@@ -76,6 +83,21 @@ def prompt_key(turns: list[str]) -> tuple[str, ...]:
     return tuple(terms(turn) or turn.strip() for turn in turns)
 
 
+def quick_key(turns: list[str]) -> tuple | None:
+    """Texts that share it share their `prompt_key`, but not all that share that do; None where it says nothing. Sooner made.
+
+    Only ASCII is looked at: the rest is in lower case, which needs NFC, and every byte of it has its place. A minus before a
+    digit, and a turn without a letter or digit in ASCII, are left to `prompt_key`.
+    """
+    if not all([(turn.isascii() or unicodedata.is_normalized("NFC", turn)) and _LETTER.search(turn) for turn in turns]):
+        return None
+    data = b" \xff ".join([turn.encode("utf-8", "replace") for turn in turns])
+    other = data.translate(None, _ASCII_OR_END).decode()
+    if b"-" in data and (_MINUS.search(data) or _DIGIT.search(other)):
+        return None
+    return _narrow(data.translate(_PLACES)), other.lower()
+
+
 def terms(text: str) -> str:
     """Its words, operators and symbols in lower case with a space between, but none beside a character of a script without."""
     data = text.encode("utf-8", "replace")
@@ -91,9 +113,9 @@ def terms(text: str) -> str:
     data = text.encode("utf-8", "replace")
     if data.isascii():
         return _narrow(data.translate(_TERMS)).decode()
-    for lead, between in _between():
+    for lead in _between():
         if lead in data:
-            data = between.sub(b" ", data)
+            data = _signs(lead).sub(b" ", data)
     text = _narrow(data.translate(_TERMS)).decode()
     if text.isascii() or _SPACELESS_LEADS.isdisjoint(data.translate(None, _NO_LEADS)):
         return text
@@ -129,14 +151,20 @@ def _narrow(data):
 
 @functools.cache
 def _between():
-    """BETWEEN for the bytes of UTF-8, by the first byte: most texts have few of them, and a byte is soon found."""
-    seconds = {}
-    for char in "".join(BETWEEN.findall("".join(map(chr, (*range(0x80, 0xD800), *range(0xE000, 0x10000)))))):
-        data = char.encode()
-        seconds.setdefault(data[:1], {}).setdefault(data[1:-1], []).append(data[-1:])
-    return [(lead, re.compile(lead + b"(?:" + b"|".join(
-        re.escape(middle) + b"[" + re.escape(b"".join(last)) + b"]" for middle, last in of_lead.items()) + b")"))
-        for lead, of_lead in seconds.items()]
+    """The characters of BETWEEN in UTF-8, by the first byte: most texts have few of them, and a byte is soon found."""
+    leads = {}
+    for first, last in re.findall("(.)(?:-(.))?", _BETWEEN):
+        for char in map(chr, range(ord(first), ord(last or first) + 1)):
+            data = char.encode()
+            leads.setdefault(data[:1], {}).setdefault(data[1:-1], []).append(data[-1:])
+    return leads
+
+
+@functools.cache
+def _signs(lead):
+    """One of the characters of BETWEEN that begin with this byte."""
+    return re.compile(lead + b"(?:" + b"|".join(
+        re.escape(middle) + b"[" + re.escape(b"".join(last)) + b"]" for middle, last in _between()[lead].items()) + b")")
 
 
 @functools.cache
