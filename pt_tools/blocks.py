@@ -36,6 +36,10 @@ class Block:
     start: int = 0
     array: bool = False
 
+    def line(self, number: int) -> bytes:
+        """The line of this number in the input."""
+        return self.lines[number - self.before - 1]
+
 
 @dataclass
 class Result:
@@ -118,24 +122,37 @@ class Reader(stream.Reader):
         self.rejected.append((where or self.where, reason, record))
 
 
-def each(job, work, *args, jobs=1, size=None):
+def each(job, work, *args, **how):
     """Yield what `work(records, out, *args)` returns for every block of the job's input, in order.
 
     `records` and `out` are a Reader and a Writer with row accounting, as a job has them. `work` is a function of a
     module, and must not depend on other blocks; what it returns is pickled if `jobs` (0: one a core) is not 1.
     Lines, counts and rejected rows of a block have gone to the job when its answer is yielded.
     """
+    return (answer for _, answer in with_blocks(job, work, *args, **how))
+
+
+def with_blocks(job, work, *args, jobs=1, size=None):
+    """`each`, with the block of every answer before it."""
     records = job.records
     records.begin()
     bytearray(KEEP)  # glibc keeps twice as much as was once freed; what a block takes is not asked of the system again and again
     task = functools.partial(_done, work, args, records.on_error, records.max_line)
-    for result in ordered(task, cut(records, size or SIZE), jobs):
+    pending = collections.deque()
+    for result in ordered(task, _noted(cut(records, size or SIZE), pending), jobs):
         job.rows.merge(result.rows)
         for where, reason, row in result.rejects:
             records.reject(reason, row, where)
         if result.lines:
             job.out.write_lines(result.lines)
-        yield result.answer
+        yield pending.popleft(), result.answer
+
+
+def _noted(blocks, pending):
+    for block in blocks:
+        if block is not None:
+            pending.append(block)
+        yield block
 
 
 def run(job, work, *args, jobs=1) -> None:

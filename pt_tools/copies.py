@@ -80,23 +80,35 @@ class Index:
                                              -self.measures[row] if self.measures else 0, row))
 
 
-def index(job, files, rules: Rules, finder, jobs: int, ids: bool = False) -> Index:
+def take(job, index: Index, rules: Rules, finder, jobs: int, ids: bool = False, passed: bool = False) -> None:
     """Index the rows of all inputs; the keys that `finder.of` makes of a block's `finder.key(text)` go to `finder.add`.
 
-    With `ids` there is a column of hashes of the ids.
+    With `ids` there is a column of hashes of the ids. With `passed` rows are written but those that `finder.add` returns.
     """
-    found = Index(files)
-    each = blocks.each(job, _index, rules, finder.text, finder.key, finder.of, ids, jobs=jobs, size=finder.size)
-    for file, columns, sources, odd, keys in each:
-        numbers = [found.sources.setdefault(name, len(found.sources)) for name in sources]
+    each = blocks.with_blocks(job, _index, rules, finder.text, finder.key, finder.of, ids, jobs=jobs, size=finder.size)
+    for block, (columns, sources, odd, keys) in each:
+        numbers = [index.sources.setdefault(name, len(index.sources)) for name in sources]
         columns["source"] = map(numbers.__getitem__, columns["source"])
-        found.add(file, columns, odd)
-        finder.add(keys)
-    return found
+        begun = len(index)
+        index.add(block.file, columns, odd)
+        copies = finder.add(keys, block)
+        if passed:
+            _pass(job, index, block, range(begun, len(index)), copies)
+
+
+def _pass(job, index, block, rows, copies):
+    """Write the rows of a block but the copies, byte for byte as they were."""
+    lines = block.lines
+    whole = sum(map(len, lines)) == sum(index.lengths[rows.start:])  # there is nothing but rows
+    if copies or not whole or not index.odd.isdisjoint(rows):
+        lines = [block.line(index.lines[row]).removeprefix(stream.BOM) for row in rows if row not in copies]
+        lines = [line if line.endswith(b"}\n") else line.rstrip() + b"\n" for line in lines]
+    job.out.write_lines(b"".join(lines))
+    job.rows.add("out", len(lines))
 
 
 def _index(records, out, rules, text, key, of, with_ids):
-    """(number of the file, columns of its rows, names of the sources, odd rows, keys) of a block."""
+    """(columns of its rows, names of the sources, odd rows, keys) of a block."""
     ranking, sources = _Ranking(rules), {}
 
     def of_row(rec):
@@ -112,7 +124,7 @@ def _index(records, out, rules, text, key, of, with_ids):
     columns = zip(Index.TYPES.items(), (starts, [length for _, length in taken.spans], taken.numbers, source, ranking.ranks,
                                         ranking.measures, ids if with_ids else ()))
     packed = {name: array(code, values) for (name, code), values in columns}
-    return records.block.file, packed, [name or "none" for name in sources], odd, of(keys)
+    return packed, [name or "none" for name in sources], odd, of(keys)
 
 
 def id_number(id: str) -> int:
@@ -158,11 +170,8 @@ def _score(rec, name):
 # --- what goes out ------------------------------------------------------------------------------------------------
 
 
-def write(job, index: Index, found, mark: bool, jobs: int = 1) -> dict[int, int]:
-    """Write the rows that stay, byte for byte as they were, or all rows with `cluster` in those that have copies.
-
-    Returns the row that stays for every other one of its cluster.
-    """
+def write(job, index: Index, found, mark: bool, jobs: int = 1) -> None:
+    """Write the rows that stay, byte for byte as they were, or all rows with `cluster` in those that have copies."""
     kept_for = kept(index, found)
     marks = {row: cluster[0] for cluster in found.clusters for row in cluster} if mark else {}
     names = ids_of(index, sorted(set(marks.values())), jobs)
@@ -174,10 +183,6 @@ def write(job, index: Index, found, mark: bool, jobs: int = 1) -> dict[int, int]
             lines.flush()
             _write_alone(job, index, start, names[marks[start]] if start in marks else None)
     lines.flush()
-    if kept_for and not mark:
-        job.rows.add("dropped", len(kept_for), "copy of another row")
-    say(job, index, found, kept_for)
-    return kept_for
 
 
 def _write_alone(job, index, row, cluster):
@@ -256,6 +261,15 @@ class _Lines:
 
     def _read(self, start, end):
         return self._index.files.bytes(self._file, start, end - start)
+
+
+def finish(job, index: Index, found, mark: bool) -> dict[int, int]:
+    """Count the rows that do not stay, and say what was found. Returns the row that stays for every other one of its cluster."""
+    kept_for = kept(index, found)
+    if kept_for and not mark:
+        job.rows.add("dropped", len(kept_for), "copy of another row")
+    say(job, index, found, kept_for)
+    return kept_for
 
 
 def say(job, index: Index, found, kept) -> None:

@@ -28,52 +28,39 @@ class Found:
 
 
 class Exact:
-    """Finds rows that are equal but for case, spacing and punctuation."""
+    """Finds rows that are equal but for case, spacing and punctuation, as they come."""
 
-    text, size = staticmethod(compared.turns), None
-
-    def __init__(self):
-        self._keys = array("I")
-
-    @staticmethod
-    def key(turns):
-        return exact.rough_key(turns) if any(turns) else 0
-
+    text, key, size = staticmethod(compared.turns), staticmethod(exact.rough_key), blocks.LARGE
     of = staticmethod(partial(array, "I"))
 
-    def add(self, keys):
-        self._keys.extend(keys)
+    def __init__(self, index, on: str = "all"):
+        self._index, self._on = index, on
+        self._known = exact.Known(lambda row: self._text(index.bytes(row), row))
+        self._clusters = {}
 
-    def found(self, index, rules, jobs) -> Found:
-        parts = blocks.ordered(partial(_exact, index, rules.on), _portions(exact.alike(self._keys)), jobs)
-        return Found(sorted(cluster for part in parts for cluster in part))
+    def add(self, keys, block) -> set[int]:
+        """Take the last rows of the index, with their keys; returns those that are copies of earlier ones."""
+        known, copies = self._known, set()
+        for row, key in enumerate(keys, len(self._index) - len(keys)):
+            if not key or known.is_first(key, row):
+                continue
+            first = known.find(key, row, self._text(block.line(self._index.lines[row]), row))
+            if first is not None:
+                self._clusters.setdefault(first, [first]).append(row)
+                copies.add(row)
+        return copies
 
+    def _text(self, line, row):
+        return exact.Text(_unlabelled(line), lambda: compared.turns(self._index.parsed(line, row), self._on))
 
-def _portions(groups):
-    """Groups of rows in lists that are worth a trip to another process."""
-    portion, size = [], 0
-    for group in groups:
-        portion.append(group)
-        size += len(group)
-        if size >= PORTION:
-            yield portion
-            portion, size = [], 0
-    if portion:
-        yield portion
-
-
-def _exact(index, on, groups):
-    """The clusters within groups of rows that share a rough key."""
-    def turns(line, row):
-        return compared.turns(index.parsed(line, row), on)
-
-    return [cluster for group in groups for cluster in exact.clusters(group, lambda row: _unlabelled(index.bytes(row)), turns)]
+    def found(self, rules, jobs) -> Found:
+        return Found([self._clusters[row] for row in sorted(self._clusters)])
 
 
 def _unlabelled(line):
     """A line without id and source, which copies need not share, where they stand at its beginning as they mostly do."""
     labels = _LABELS.match(line)
-    return b"{" + line[labels.end():].rstrip() if labels else line
+    return line[labels.end():] if labels else line
 
 
 class Near:
@@ -81,17 +68,20 @@ class Near:
 
     text, key, size = staticmethod(compared.conversation), str, blocks.LARGE
 
-    def __init__(self, threshold: float, directory=None):
+    def __init__(self, index, threshold: float, directory=None):
         from pt_tools.curate import bands, near
 
+        self._index = index
         self.threshold, self._directory = threshold, directory
         self.banding = near.banding(threshold)
         self.of = partial(near.keys, bands=self.banding)
         self.keys = bands.Bands(self.banding.bands + 1, directory)
-        self.add = self.keys.add
 
-    def found(self, index, rules, jobs) -> Found:
-        return near_found(self.keys, index, rules, jobs, self._directory)
+    def add(self, keys, block) -> None:
+        self.keys.add(keys)
+
+    def found(self, rules, jobs) -> Found:
+        return near_found(self.keys, self._index, rules, jobs, self._directory)
 
 
 def near_found(keys, index, rules, jobs, directory=None) -> Found:

@@ -17,8 +17,9 @@ COLUMNS = {"starts": "U64", "lengths": "U32", "lines": "U32", "source": "U32", "
 
 def sketch(job, files, paths, rules: copies.Rules, jobs: int) -> None:
     """Write the sketch of the job's records, which are in the files `paths`, to its output."""
-    finder = finders.Near(rules.threshold, job.run)
-    index = copies.index(job, files, rules, finder, jobs, ids=True)
+    index = copies.Index(files)
+    finder = finders.Near(index, rules.threshold, job.run)
+    copies.take(job, index, rules, finder, jobs, ids=True)
     sizes = [os.path.getsize(path) for path in paths]
     header = {"version": VERSION, "ngram": near.NGRAM, "bands": finder.banding.bands, "rows": finder.banding.rows,
               "rules": asdict(rules), "sources": list(index.sources),

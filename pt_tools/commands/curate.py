@@ -3,10 +3,11 @@
 import gc
 import os
 
-from pt_tools.cli import Group
+gc.set_threshold(100_000)  # rows are trees: to look for cycles among them for every few hundred objects finds none
+
+from pt_tools.cli import Group  # noqa: E402 (what is loaded has no cycles to look for either)
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy starts threads for linear algebra, of which there is none here
-gc.set_threshold(100_000)  # rows are trees: to look for cycles among them for every few hundred objects finds none
 
 FORMS, FILTER, SELECT, DEDUP, CHOOSE, MAKE = (f"pt_tools.commands.curate_{name}" for name in (
     "forms", "filter", "select", "dedup", "choose", "make"))

@@ -52,10 +52,14 @@ def dedup(cfg, job):
     rules = _rules(cfg)
     _check_apart(cfg, "table")
     with readback.opened(job) as files:
-        finder = finders.Near(rules.threshold, job.run) if cfg.near else finders.Exact()
-        index = copies.index(job, files, rules, finder, cfg.jobs, ids=bool(cfg.table))
-        found = finder.found(index, rules, cfg.jobs)
-        kept = copies.write(job, index, found, cfg.mark, cfg.jobs)
+        index = copies.Index(files)
+        finder = finders.Near(index, rules.threshold, job.run) if cfg.near else finders.Exact(index, rules.on)
+        at_once = not cfg.near and not cfg.mark and rules.keep == "first" and not rules.prefer
+        copies.take(job, index, rules, finder, cfg.jobs, ids=bool(cfg.table), passed=at_once)
+        found = finder.found(rules, cfg.jobs)
+        if not at_once:
+            copies.write(job, index, found, cfg.mark, cfg.jobs)
+        kept = copies.finish(job, index, found, cfg.mark)
         if cfg.table:
             copies.write_table(cfg.table, index, found, kept, cfg.jobs)
 

@@ -13,15 +13,17 @@ from pt_tools.curate.words import letters, prompt_key, quick_key, terms
 
 WINDOW = 128  # characters at the end
 ENOUGH, KEPT = 64, 48  # bytes of letters there; a few before those that are kept may hang on what was cut off
-MANY = 2**20  # keys from which on numpy is worth its start
-FEW = 16  # texts that may be in memory at once
+FEW = 4  # texts of one key that are compared one by one
 # What begins a text: a run that ASCII ends, of scripts that write spaces and of common signs, which may be one word or more;
 # or nothing. Before it there may be ASCII that means nothing of its own; see words.terms.
-_RUN = re.compile(r"""[\s!"#$&'(),.:;?@\[\\\]_`{|}~-]*(?:([0-9A-Za-z\x80-\u0dff\u2000-\u206f\uac00-\ud7a3]+)(?=[\x00-\x7f]|\Z)|\Z)""")
+_RUN = re.compile(r"""[\s!"#$&'(),.:;?@\[\\\]_`{|}~-]*(?:([0-9A-Za-z\x80-\u0dff\u2000-\u206f\uac00-\ud7a3]+)(?=[\x00-/:-@\[-`{-\x7f]|\Z)|\Z)""")
 
 
 def rough_key(turns: list[str]) -> int:
-    """A 32-bit number that copies share: of the last letters and digits, in lower case, and of the number of turns."""
+    """A 32-bit number that copies share: of the last letters and digits, in lower case, and of the number of turns. 0 if all
+    turns are empty."""
+    if not turns:
+        return 0
     text = turns[-1][-WINDOW:]
     end = b"" if text.isascii() else letters(text[-WINDOW // 2:])  # letters beyond ASCII are more bytes
     if len(end) < ENOUGH:
@@ -31,6 +33,8 @@ def rough_key(turns: list[str]) -> int:
         end = letters(text[-8 * WINDOW:])
         if len(end) < ENOUGH:
             end = letters(text)
+        if not any(turns):
+            return 0
     return crc32(end[-KEPT:], len(turns)) or 1
 
 
@@ -41,127 +45,102 @@ def whole_key(turns: list[str]) -> bytes:
     return blake2b(orjson.dumps(prompt_key(turns)), digest_size=16).digest()
 
 
-def alike(keys) -> list[list[int]]:
-    """The groups of places that share a key, which is not 0; places ascend in a group, groups by their first place."""
-    if len(keys) >= MANY:
-        return _alike_many(keys)
-    first, groups = {}, {}
-    for place, key in enumerate(keys):
-        before = first.setdefault(key, place)
-        if before != place and key:
-            groups.setdefault(before, [before]).append(place)
-    return [groups[before] for before in sorted(groups)]
+def letters_key(turns: list[str]) -> int:
+    """A number that copies share, and other texts mostly do not; sooner made than `whole_key`."""
+    return hash(letters("\n".join(turns)))
 
 
-def _alike_many(keys):
-    """The same with numpy, in less memory."""
-    import numpy as np
+class Text:
+    """What is said at a place: `said` in any form in which the same is equal, and as turns, which are made when asked for."""
 
-    keys = np.asarray(keys)
-    order = np.argsort(keys, kind="stable")
-    ordered = keys[order]
-    starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
-    sizes = np.diff(starts, append=len(keys))
-    groups = [order[start:start + size].tolist() for start, size in zip(starts[sizes > 1], sizes[sizes > 1]) if ordered[start]]
-    return sorted(groups)
+    __slots__ = ("said", "_turns_of", "_turns")
+
+    def __init__(self, said, turns_of):
+        self.said, self._turns_of, self._turns = said, turns_of, None
+
+    @property
+    def turns(self) -> list[str]:
+        if self._turns is None:
+            self._turns = self._turns_of()
+        return self._turns
+
+    def is_copy_of(self, other: "Text") -> bool:
+        return self.said == other.said or are_copies(self.turns, other.turns)
 
 
-def clusters(places: list, read, turns_of=lambda said, place: said) -> list[list]:
-    """The copies among some places, a list for each text that several have, in order.
+class Known:
+    """The places of texts that are known, one for each, by a key that copies share: a number in memory for a place.
 
-    `read(place)` gives what is said there, in any form in which the same is equal, and `turns_of(said, place)` its turns.
+    Few texts of one key are compared one by one; where there are more, a finer key tells most of them apart.
     """
-    if len(places) > FEW:
-        return _clusters_of_many(places, read, turns_of)
-    same = []  # (what is said, places)
-    for place in places:
-        said = read(place)
-        for known, of_known in same:
-            if known == said:
-                of_known.append(place)
-                break
-        else:
-            same.append((said, [place]))
-    if len(same) == 1:
-        return [sorted(places)] if len(places) > 1 else []
-    groups = _copies([(turns_of(said, of_said[0]), of_said) for said, of_said in same])
-    found = [sorted(place for _, of_text in group for place in of_text) for group in groups]
-    return sorted(copies for copies in found if len(copies) > 1)
+
+    FINER = (letters_key, whole_key)
+
+    def __init__(self, read, level: int = 0):
+        """`read(place)` gives the Text of a place that is known; a place is an int."""
+        self._read, self._level, self._places = read, level, {}
+
+    def is_first(self, key, place: int) -> bool:
+        """Whether no text of this key was known; its place is from now on."""
+        return self._places.setdefault(key, place) == place
+
+    def find(self, key, place: int, text: Text) -> int | None:
+        """The place of a copy of a text that is not the first of its key; None, and its place is known now, if there is none."""
+        before = self._places[key]
+        if isinstance(before, Known):
+            return before._find(place, text)
+        several = before if isinstance(before, list) else [before]
+        for known in several:
+            if text.is_copy_of(self._read(known)):
+                return known
+        self._places[key] = [*several, place]
+        if len(several) >= FEW and self._level < len(self.FINER):
+            self._places[key] = finer = Known(self._read, self._level + 1)
+            for one, said in [*((known, self._read(known)) for known in several), (place, text)]:
+                finer._find(one, said)
+        return None
+
+    def _find(self, place, text):
+        key = self.FINER[self._level - 1](text.turns)
+        return None if self.is_first(key, place) else self.find(key, place, text)
 
 
-def _copies(texts):
-    """Some (turns, places) in lists of copies; most are none, which the first word shows that differs, soon after it does."""
-    found, left = [], _parted(texts, [len(turns) for turns, _ in texts])
-    while left:
-        group = left.pop()
-        first, *others = [turns for turns, _ in group]
-        if all([turns == first for turns in others]):
-            found.append(group)
-            continue
-        finer = _parted(group, _words_that_differ(first, others))
-        if len(finer) == 1:
-            found += _by_key(group)
-        else:
-            left += finer
-    return found
+def are_copies(one: list[str], other: list[str]) -> bool:
+    """Whether two texts have the same `prompt_key`; most that do not have another word soon after they begin to differ."""
+    if len(one) != len(other):
+        return False
+    different = [(a, b) for a, b in zip(one, other) if a != b]
+    if not different:
+        return True
+    if _have_other_words(*different[0]):
+        return False
+    ones, others = zip(*different)
+    quick = quick_key(ones)
+    if quick is not None and quick == quick_key(others):
+        return True
+    return letters_key(ones) == letters_key(others) and prompt_key(ones) == prompt_key(others)
 
 
-def _by_key(texts):
-    """The same for texts that differ by more or less than a word, as most of them have it."""
-    keys = [quick_key(turns) for turns, _ in texts]
-    if None in keys or len(set(keys)) > 1:
-        keys = [prompt_key(turns) for turns, _ in texts]
-    return _parted(texts, keys)
+def _have_other_words(a, b):
+    """Whether the first word behind the last space before the first difference is another one; False says nothing.
 
-
-def _parted(items, keys):
-    """Lists of items whose keys are the same."""
-    parts = {}
-    for key, item in zip(keys, items):
-        parts.setdefault(key, []).append(item)
-    return list(parts.values())
-
-
-def _words_that_differ(first, others):
-    """For each of some texts, some of which differ, a word, or None for all: those of another word are no copies.
-
-    It is the first one behind the last space before the first difference: ASCII on both sides keeps it from the rest.
+    ASCII on both sides keeps the word from what is beside it.
     """
-    at = next(at for at, turn in enumerate(first) if any([turns[at] != turn for turns in others]))
-    texts = [turns[at] for turns in (first, *others)]
-    start = texts[0].rfind(" ", 0, _same_until(texts)) + 1
-    found = [_RUN.match(text, start) for text in texts]
-    return [terms(run[1] or "").partition(" ")[0] for run in found] if all(found) else [None] * len(found)
+    start = a.rfind(" ", 0, _same_until(a, b)) + 1
+    runs = _RUN.match(a, start), _RUN.match(b, start)
+    if not all(runs) or runs[0][1] == runs[1][1]:
+        return False
+    words = [run[1] and terms(run[1]).partition(" ")[0] for run in runs]
+    return "" not in words and words[0] != words[1]
 
 
-def _same_until(texts):
-    """The place of the first character that is not the same in all."""
-    first, *others = texts
-    end, most = 0, min(map(len, texts))
+def _same_until(a, b):
+    """The place of the first character that is not the same in two strings."""
+    end, most = 0, min(len(a), len(b))
     while end < most:
         middle = (end + most + 1) // 2
-        part = first[end:middle]
-        if all([text.startswith(part, end) for text in others]):
+        if b.startswith(a[end:middle], end):
             end = middle
         else:
             most = middle - 1
     return end
-
-
-def _clusters_of_many(places, read, turns_of):
-    """The same, with hashes for the texts, which need not fit the memory; letters tell most apart, and are sooner made."""
-    same, alike = {}, {}  # hash of what is said -> places; hash of its letters -> hashes of such
-    for place in places:
-        said = read(place)
-        raw = hash(said if isinstance(said, bytes) else tuple(said))
-        if raw not in same:
-            alike.setdefault(hash(letters("\n".join(turns_of(said, place)))), []).append(raw)
-        same.setdefault(raw, []).append(place)
-    found = []
-    for raws in alike.values():
-        by_key = {}
-        for raw in raws:
-            place = same[raw][0]
-            by_key.setdefault(whole_key(turns_of(read(place), place)) if len(raws) > 1 else None, []).extend(same[raw])
-        found += [sorted(copies) for copies in by_key.values() if len(copies) > 1]
-    return sorted(found)
