@@ -105,9 +105,9 @@ class Reader(stream.Reader):
 
         lines, values = self.block.lines, []
         with contextlib.suppress(ValueError):
-            for line in lines:
+            for line in lines if max(map(len, lines)) <= self.max_line else ():
                 row = orjson.loads(line)
-                if not is_plain(row) or len(line) > self.max_line:
+                if not is_plain(row):
                     break
                 values.append(work(row))
         stop.check()

@@ -41,9 +41,7 @@ class Exact:
     def add(self, keys, block) -> set[int]:
         """Take the last rows of the index, with their keys; returns those that are copies of earlier ones."""
         known, copies = self._known, set()
-        for row, key in enumerate(keys, len(self._index) - len(keys)):
-            if not key or known.is_first(key, row):
-                continue
+        for row, key in known.later(keys, len(self._index) - len(keys)):
             first = known.find(key, row, self._text(block.line(self._index.lines[row]), row))
             if first is not None:
                 self._clusters.setdefault(first, [first]).append(row)

@@ -6,8 +6,9 @@ A command's Config inherits the bundles it needs; a bundle is listed as one sect
 import dataclasses
 import functools
 
-# A Config makes the object; a bundle only has fields, and what a dataclass generates costs time at every start.
-bundle = functools.partial(dataclasses.dataclass, frozen=True, init=False, repr=False, eq=False, match_args=False)
+# A Config makes the object; a bundle only has fields. What a dataclass generates besides costs time at every start.
+config = functools.partial(dataclasses.dataclass, frozen=True, repr=False, eq=False, match_args=False)
+bundle = functools.partial(config, init=False)
 
 REQUIRED = object()
 
@@ -213,6 +214,17 @@ def refuse_unused(config, names, why: str) -> None:
     for name in names:
         if getattr(config, name) != known[name].default:
             raise Usage(f"{flag(name)} {why}")
+
+
+def check_apart(config, name: str) -> None:
+    """Usage if the file that another option than --out writes is the output or an input."""
+    import os
+
+    from pt_tools.errors import Usage
+
+    path = getattr(config, name)
+    if path and os.path.realpath(path) in map(os.path.realpath, filter(None, (config.out, *config.files))):
+        raise Usage(f"{flag(name)} {path} is the output or an input")
 
 
 def flag(name: str) -> str:

@@ -9,8 +9,8 @@ from pt_tools.cli import Group  # noqa: E402 (what is loaded has no cycles to lo
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy starts threads for linear algebra, of which there is none here
 
-FORMS, FILTER, SELECT, DEDUP, CHOOSE, MAKE = (f"pt_tools.commands.curate_{name}" for name in (
-    "forms", "filter", "select", "dedup", "choose", "make"))
+FORMS, FILTER, SELECT, DEDUP, DECONTAMINATE, CHOOSE, MAKE = (f"pt_tools.commands.curate_{name}" for name in (
+    "forms", "filter", "select", "dedup", "decontaminate", "choose", "make"))
 
 main = Group("pt-curate", "Make, check, mix, split and choose records.", {
     "convert": (FORMS, "Turn data into records."),
@@ -24,7 +24,7 @@ main = Group("pt-curate", "Make, check, mix, split and choose records.", {
     "dedup": (DEDUP, "Drop copies of rows, in one file or several."),
     "sketch": (DEDUP, "Sketch a shard: the first of two steps of near-dedup, for shards that are worked on at once or anywhere."),
     "cluster": (DEDUP, "Say which rows of sketched shards are copies: the second step of near-dedup."),
-    "decontaminate": (DEDUP, "Drop rows whose prompts overlap evaluation prompts."),
+    "decontaminate": (DECONTAMINATE, "Drop rows whose prompts overlap evaluation prompts."),
     "pair": (CHOOSE, "Make preference pairs of every record's scored completions."),
     "best": (CHOOSE, "Make conversations of the best completions (rejection sampling)."),
     "gatt": (MAKE, "Make Ghost Attention data of dialogues (Llama 2)."),

@@ -1,7 +1,5 @@
 """pt-curate pair, best: training data from scored completions."""
 
-from dataclasses import dataclass
-
 from pt_tools import options, record
 from pt_tools.cli import command
 from pt_tools.errors import Usage
@@ -27,7 +25,7 @@ class Choosing(options.Input, options.Output, options.Parallel, options.Common):
                            "Rows are read twice for that, see pt-curate mix.", choices=("id", "prompt"))
 
 
-@dataclass(frozen=True)
+@options.config
 class Pair(Choosing):
     rejected: str = opt("random-lower", "The rejected completion: a random one of lower reward than the best, or the worst; "
                         "every: pairs of each completion with each of lower reward.",
@@ -113,7 +111,7 @@ def _gaps(text):
     return gaps
 
 
-@dataclass(frozen=True)
+@options.config
 class Best(Choosing):
     min_reward: float | None = opt(None, "Keep only completions of at least this reward.")
     passes: tuple = opt((), "Keep only completions with this score at least so high; all of several.", metavar="NAME>=X",

@@ -2,7 +2,6 @@
 
 import functools
 from collections import Counter
-from dataclasses import dataclass
 
 from pt_tools import options, record
 from pt_tools.cli import command
@@ -22,7 +21,7 @@ def _rules(help):
     return opt((), help, metavar="[not-]NAME[:KEY=VALUE,...]", multiple=True, input=_rule_files)
 
 
-@dataclass(frozen=True)
+@options.config
 class Filter(options.Input, options.Output, options.Tokens, options.Parallel, options.Common):
     files: tuple = opt(("-",), "First the expression, unless an option below says what stays; then JSONL files, .gz and "
                        ".zst too; '-' is stdin.", multiple=True, input=True, metavar="[EXPRESSION] [FILE]...")
@@ -235,7 +234,7 @@ def _tell(job, counts):
 # --- tag ----------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
+@options.config
 class Tag(options.Input, options.Output, options.Tokens, options.Parallel, options.Common):
     label: tuple = opt((), "Give this label: the value is JSON (true, 0.5, [\"a\"]), else text.", metavar="NAME=VALUE",
                        multiple=True)
@@ -334,7 +333,7 @@ def _tag(records, out, cfg):
 # --- diff ---------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
+@options.config
 class Diff(options.Input, options.Common):
     files: tuple = opt(("-",), "Two JSONL files, .gz and .zst too; '-' is stdin.", multiple=True, input=True,
                        metavar="OLD NEW")

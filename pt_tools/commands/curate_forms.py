@@ -1,7 +1,5 @@
 """pt-curate convert, validate, stats: into records, and what is in them."""
 
-from dataclasses import dataclass
-
 from pt_tools import options, record, stream
 from pt_tools.cli import command
 from pt_tools.errors import BadData, Usage
@@ -13,7 +11,7 @@ def checked(job):
     return record.checked(job.records)
 
 
-@dataclass(frozen=True)
+@options.config
 class Convert(options.Input, options.Output, options.Parallel, options.Common):
     files: tuple = opt(("-",), "JSONL files (.gz and .zst too; '-' is stdin) or files of one JSON array; or tables: "
                        ".parquet, .arrow, .csv, .tsv.", multiple=True, input=True, named=True)
@@ -140,7 +138,7 @@ def _counted(job, inputs):
                 yield row
 
 
-@dataclass(frozen=True)
+@options.config
 class Validate(options.Input, options.Parallel, options.Common):
     pass
 
@@ -203,7 +201,7 @@ def print_json(value):
 
     print(json.dumps(value, ensure_ascii=False))
 
-@dataclass(frozen=True)
+@options.config
 class Stats(options.Input, options.Tokens, options.Parallel, options.Common):
     languages: bool = opt(False, "Detect the language of every record.")
     plot: str | None = opt(None, "Draw the histogram of a measure instead of the table.", choices=(

@@ -1,7 +1,5 @@
 """pt-curate gatt, synth: records that a model is to answer, and dialogues made of its answers."""
 
-from dataclasses import dataclass
-
 from pt_tools import options, record
 from pt_tools.cli import command
 from pt_tools.errors import BadData, Usage
@@ -10,7 +8,7 @@ from pt_tools.options import REQUIRED, opt
 SEED = "Seed of everything random."
 
 
-@dataclass(frozen=True)
+@options.config
 class Gatt(options.Input, options.Output, options.Parallel, options.Common):
     step: str = opt("start", "start: dialogues into prompts; next: answered prompts into prompts of the next turn; train: "
                     "answered dialogues into training records.", choices=("start", "next", "train"))
@@ -79,7 +77,7 @@ def _ghosts(records, out, step, lists, settings):
             out.write(made)
 
 
-@dataclass(frozen=True)
+@options.config
 class Synth(options.Input, options.Output, options.Common):
     template: tuple = opt(REQUIRED, "Jinja file of a request: {{ persona }}, or any key of the persona's row, and "
                           "{{ seed }}.", metavar="FILE", multiple=True, input=True, named=True)

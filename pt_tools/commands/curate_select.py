@@ -1,7 +1,6 @@
 """pt-curate split, mix: which records go where."""
 
 import contextlib
-from dataclasses import dataclass
 
 from pt_tools import options, record
 from pt_tools.cli import command
@@ -24,7 +23,7 @@ def rates(values, option):
     return out
 
 
-@dataclass(frozen=True)
+@options.config
 class Split(options.Input, options.Parallel, options.Common):
     part: tuple = opt(REQUIRED, "A part and its share of the prompts.", metavar="NAME=SHARE", multiple=True)
     out: str = opt(REQUIRED, "Files to write, with {part} where the name goes.", short="-o", metavar="FILE", result=False)
@@ -123,7 +122,7 @@ def _shares(parts):
     return shares
 
 
-@dataclass(frozen=True)
+@options.config
 class Mix(options.Input, options.Output, options.Tokens, options.Parallel, options.Common):
     by: str = opt("file", "What the options below call NAME: a file, or a source, wherever its rows are.",
                   choices=("file", "source"))

@@ -1,7 +1,5 @@
 """pt-dpo: learning from preference pairs."""
 
-from dataclasses import dataclass
-
 from pt_tools import options, settable
 from pt_tools.cli import command
 from pt_tools.errors import Usage
@@ -10,7 +8,7 @@ from pt_tools.options import opt
 LOSSES = ("sigmoid", "sigmoid_norm", "ipo", "simpo")
 
 
-@dataclass(frozen=True)
+@options.config
 class Config(options.Input, options.Model, options.Optim, options.Run, options.Common):
     loss: str = opt("sigmoid", "sigmoid: DPO; sigmoid_norm: DPO on per-token means (Tulu 3); ipo; simpo: without a "
                                "reference.", choices=LOSSES)

@@ -1,7 +1,5 @@
 """pt-eval: pass rates with confidence bounds, from scored records, from prompts and a model, or of a reward model."""
 
-from dataclasses import dataclass
-
 from pt_tools import options
 from pt_tools.cli import command
 from pt_tools.errors import BadData, Usage
@@ -16,7 +14,7 @@ EXAMPLES = [
 ]
 
 
-@dataclass(frozen=True)
+@options.config
 class Config(options.Verifying, options.Input, options.Output, options.Sampling, options.Device, options.Common):
     model: str | None = opt(
         None, "Sample this model's answers to the prompts and verify them.", short="-m", metavar="MODEL", input=True

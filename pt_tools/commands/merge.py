@@ -3,7 +3,6 @@
 import json
 import os
 import re
-from dataclasses import dataclass
 
 from pt_tools import options
 from pt_tools.cli import Command, command
@@ -48,7 +47,7 @@ def is_recipe(text: str) -> bool:
     return text.endswith((".yml", ".yaml"))
 
 
-@dataclass(frozen=True)
+@options.config
 class Config(options.Common):
     method: str = opt(REQUIRED, "The method, or a YAML file of mergekit's.", metavar="METHOD|FILE.yml", input=_method,
                       argument=True)

@@ -1,7 +1,5 @@
 """pt-rlvr: reinforcement learning from verifiable rewards."""
 
-from dataclasses import dataclass
-
 from pt_tools import options, settable
 from pt_tools.cli import command
 from pt_tools.errors import Usage
@@ -14,7 +12,7 @@ EXAMPLES = [
 ]
 
 
-@dataclass(frozen=True)
+@options.config
 class Config(options.Verifying, options.Input, options.Model, options.Optim, options.Sampling, options.Run, options.Common):
     group_size: int = opt(8, "Completions per prompt.", least=1)
     batch_size: int = opt(256, "Completions per optimizer step, over all devices.", least=1, most=2**31 - 1)

@@ -1,6 +1,5 @@
 """pt-sample: completions of prompts from a local model."""
 
-from dataclasses import dataclass
 from itertools import islice
 
 from pt_tools import options
@@ -15,7 +14,7 @@ EXAMPLES = [
 CHUNK_BATCHES = 8  # a chunk is this many full batches: what a stop loses at most, and how seldom a batch drains
 
 
-@dataclass(frozen=True)
+@options.config
 class Config(options.Input, options.Output, options.Sampling, options.Template, options.Device, options.Common):
     model: str = opt(REQUIRED, "Model directory or hub id to sample from.", short="-m", metavar="MODEL", input=True)
     samples: int = opt(1, "Completions per prompt.", short="-n", least=1)

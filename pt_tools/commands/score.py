@@ -1,7 +1,5 @@
 """pt-score: grade the completions of records."""
 
-from dataclasses import dataclass
-
 from pt_tools import options
 from pt_tools.cli import command
 from pt_tools.errors import Usage
@@ -19,7 +17,7 @@ EXAMPLES = [
 ]
 
 
-@dataclass(frozen=True)
+@options.config
 class Config(options.Verifying, options.Judging, options.Input, options.Output, options.Device, options.Common):
     verify: bool = opt(False, "Grade with the verifier that each record names; the reward is the sum of its scores.")
     raters: str | None = opt(

@@ -1,13 +1,11 @@
 """pt-sft: supervised fine-tuning."""
 
-from dataclasses import dataclass
-
 from pt_tools import options, settable
 from pt_tools.cli import command
 from pt_tools.options import opt
 
 
-@dataclass(frozen=True)
+@options.config
 class Config(options.Input, options.Model, options.Template, options.Optim, options.Run, options.Common):
     max_length: int = opt(1024, "Longest row in tokens; what is over is cut from the end and counted.", least=2)
     packing: bool = opt(False, "Join rows into windows of --max-length tokens, kept apart in attention and loss; "

@@ -80,9 +80,12 @@ class Known:
         """`read(place)` gives the Text of a place that is known; a place is an int."""
         self._read, self._level, self._places = read, level, {}
 
-    def is_first(self, key, place: int) -> bool:
-        """Whether no text of this key was known; its place is from now on."""
-        return self._places.setdefault(key, place) == place
+    def later(self, keys, place: int):
+        """Yield (place, key) of those of some keys, of this place and the next ones, that are known; the others are from now on."""
+        add = self._places.setdefault
+        for place, key in enumerate(keys, place):
+            if key and add(key, place) != place:
+                yield place, key
 
     def find(self, key, place: int, text: Text) -> int | None:
         """The place of a copy of a text that is not the first of its key; None, and its place is known now, if there is none."""
@@ -102,7 +105,7 @@ class Known:
 
     def _find(self, place, text):
         key = self.FINER[self._level - 1](text.turns)
-        return None if self.is_first(key, place) else self.find(key, place, text)
+        return self.find(key, place, text) if self._places.setdefault(key, place) != place else None
 
 
 def are_copies(one: list[str], other: list[str]) -> bool:

@@ -111,7 +111,8 @@ class Overlap:
     def _decisive(self, item):
         """All n-grams of an item but the most common ones that do not make a hit together: it takes one of the others."""
         gram = self.gram[self.first[item]:self.first[item + 1]]
-        common = sorted({one for one in gram.tolist() if self.spread[one] > COMMON}, key=lambda one: (-self.spread[one], one))
+        common = different(gram[self.spread[gram] > COMMON])
+        common = common[np.argsort(-self.spread[common], kind="stable")].tolist()
         left_out = common if self._stays_below(item, common) else []
         for one in common[len(left_out):]:
             if not self._stays_below(item, [*left_out, one]):
@@ -122,7 +123,7 @@ class Overlap:
         return ~chosen[gram]
 
     def _stays_below(self, item, grams):
-        return self._share(item, self._matched(item, np.array(sorted(grams), np.int64)))[0] <= self.coverage
+        return self._share(item, self._matched(item, np.array(sorted(grams), np.int64))) <= self.coverage
 
     def _matched(self, item, grams, equal=()):
         """Runs [field, first word, word behind] of an item's words that the n-grams `grams` (ascending) cover."""
@@ -140,13 +141,13 @@ class Overlap:
         return runs + [[field, *self.first_word[field:field + 2].tolist()] for field in equal]
 
     def _share(self, item, runs, equal=()):
-        """(coverage of an item, its longest run of words) by runs of matched words; `equal` are fields matched as a whole."""
+        """Coverage of an item by runs of matched words; `equal` are fields matched as a whole."""
         fields = range(*self.first_field[item:item + 2].tolist())
         covered = dict.fromkeys(fields, 0)
         for field, start, end in runs:
             covered[field] += end - start
         shares = [1.0 if field in equal else covered[field] / self.size[field] if self.size[field] else 0.0 for field in fields]
-        return sum(shares) / len(shares), max(runs, key=lambda run: run[2] - run[1], default=None)
+        return sum(shares) / len(shares)
 
     # --- rows -----------------------------------------------------------------------------------------------------
 
@@ -200,9 +201,9 @@ class Overlap:
         for item in items:
             whole = equal.get(item, ())
             runs = self._matched(item, grams, whole)
-            share, span = self._share(item, runs, whole)
+            share = self._share(item, runs, whole)
             if runs and (self.any or share > self.coverage + EPSILON):
-                found.append((-share, item, span))
+                found.append((-share, item, max(runs, key=lambda run: run[2] - run[1])))
         return [self._hit(item, -share, span) for share, item, span in sorted(found, key=lambda hit: hit[:2])]
 
     def _hit(self, item, share, span):

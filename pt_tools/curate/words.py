@@ -89,10 +89,11 @@ def quick_key(turns: list[str]) -> tuple | None:
     Only ASCII is looked at: the rest is in lower case, which needs NFC, and every byte of it has its place. A minus before a
     digit, and a turn without a letter or digit in ASCII, are left to `prompt_key`.
     """
-    if not all([(turn.isascii() or unicodedata.is_normalized("NFC", turn)) and _LETTER.search(turn) for turn in turns]):
+    beyond = [turn for turn in turns if not turn.isascii()]
+    if not all(map(_LETTER.search, turns)) or not all([unicodedata.is_normalized("NFC", turn) for turn in beyond]):
         return None
     data = b" \xff ".join([turn.encode("utf-8", "replace") for turn in turns])
-    other = data.translate(None, _ASCII_OR_END).decode()
+    other = data.translate(None, _ASCII_OR_END).decode() if beyond else ""
     if b"-" in data and (_MINUS.search(data) or _DIGIT.search(other)):
         return None
     return _narrow(data.translate(_PLACES)), other.lower()
