@@ -153,11 +153,17 @@ class Overlap:
 
     def find(self, rows: list[list[str]]) -> list[list[dict]]:
         """See decontaminate.Index.find_all."""
-        texts = [text for turns in rows for text in turns]
-        ascii = np.fromiter(map(str.isascii, texts), bool, len(texts))
-        order = np.argsort(~ascii, kind="stable")  # ASCII texts that are together are sooner taken apart
-        row_of = np.repeat(np.arange(len(rows)), [len(turns) for turns in rows])[order]
-        numbers, starts = hash_words([texts[i] for i in order.tolist()])
+        texts, row_of, others, row_of_other = [], [], [], []  # ASCII texts that are together are sooner taken apart
+        for row, turns in enumerate(rows):
+            for text in turns:
+                if text.isascii():
+                    texts.append(text)
+                    row_of.append(row)
+                else:
+                    others.append(text)
+                    row_of_other.append(row)
+        numbers, starts = hash_words(texts + others)
+        row_of = np.array(row_of + row_of_other, np.int64)
         bags = _bags(numbers, starts)
         equal = self._equal_fields(rows, row_of, bags)
         row, gram = self._shared(numbers, starts, row_of)
