@@ -44,7 +44,7 @@ def _is_flat(value):
 
 
 def _are_plain(turns):
-    role, allowed = None, FIRST_ROLES
+    role, allowed, after = None, FIRST_ROLES, record.NEXT_ROLES
     if type(turns) is not list:
         return False
     try:
@@ -54,7 +54,7 @@ def _are_plain(turns):
                 return False
             if ("<" in content or "[" in content) and record.template_token(content):
                 return False
-            allowed = record.NEXT_ROLES[role]
+            allowed = after[role]
     except (KeyError, TypeError):  # no message
         return False
     return role == "assistant"

@@ -42,7 +42,8 @@ def dedup(cfg, job):
     16 bands, which finds 95 % of the pairs at 0.7 and 99.8 % at 0.8, and the Jaccard index itself decides. Copies of
     copies are one cluster, of which one row stays. A row without a text to compare stays.
 
-    Rows keep their order and bytes. Files are read twice, and those that cannot be (stdin, .gz, .zst) unpacked first.
+    Rows keep their order and bytes. Without --near, where the first copy stays, they are written as they come; else files are
+    read twice. What cannot be read again (stdin, .gz, .zst) is unpacked first.
     """
     from pt_tools import copies, finders, readback
 

@@ -18,7 +18,10 @@ def turns(rec: dict, on: str) -> list[str]:
     """
     if on == "prompt":
         return record.user_turns(rec)
-    return [turn["content"] if len(turn) == 2 else _text(turn) for turn in _turns(rec) if on == "all" or turn["role"] == "assistant"]
+    found = _turns(rec)
+    if on == "response":
+        found = [turn for turn in found if turn["role"] == "assistant"]
+    return [turn["content"] if len(turn) == 2 else _text(turn) for turn in found]
 
 
 def conversation(rec: dict, on: str) -> str:
