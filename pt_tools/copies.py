@@ -98,11 +98,11 @@ def take(job, index: Index, rules: Rules, finder, jobs: int, ids: bool = False, 
 
 def _pass(job, index, block, rows, copies):
     """Write the rows of a block but the copies, byte for byte as they were."""
-    lines = block.lines
-    whole = sum(map(len, lines)) == sum(index.lengths[rows.start:])  # there is nothing but rows
-    if copies or not whole or not index.odd.isdisjoint(rows):
-        lines = [block.line(index.lines[row]).removeprefix(stream.BOM) for row in rows if row not in copies]
-        lines = [line if line.endswith(b"}\n") else line.rstrip() + b"\n" for line in lines]
+    lines = block.lines.copy()
+    if sum(map(len, lines)) > sum(index.lengths[rows.start:]) or not index.odd.isdisjoint(rows):  # there is more than rows
+        lines = [block.line(index.lines[row]).removeprefix(stream.BOM).rstrip() + b"\n" for row in rows]
+    for row in sorted(copies, reverse=True):
+        del lines[row - rows.start]
     job.out.write_lines(b"".join(lines))
     job.rows.add("out", len(lines))
 
