@@ -83,7 +83,7 @@ class Tokens(Template):
                                 "directory that has it).", metavar="FILE|DIR", input=_tokenizer)
 
 
-@dataclasses.dataclass(frozen=True)  # also used on its own
+@config  # also used on its own
 class Device:
     threads: int = opt(0, "CPU threads; 0 is all cores. Bit-equal results need the same number.", least=0, most=4096)
     device: str = opt("auto", "Where to compute.", choices=("auto", "cpu", "cuda"))

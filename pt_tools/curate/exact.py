@@ -13,10 +13,12 @@ from pt_tools.curate.words import letters, prompt_key, quick_key, terms
 
 WINDOW = 128  # characters at the end
 ENOUGH, KEPT = 64, 48  # bytes of letters there; a few before those that are kept may hang on what was cut off
-FEW = 4  # texts of one key that are compared one by one
+FEW = 2  # texts of one key that are compared one by one
+LONG = 2**14  # bytes of a text
 # What begins a text: a run that ASCII ends, of scripts that write spaces and of common signs, which may be one word or more;
 # or nothing. Before it there may be ASCII that means nothing of its own; see words.terms.
-_RUN = re.compile(r"""[\s!"#$&'(),.:;?@\[\\\]_`{|}~-]*(?:([0-9A-Za-z\x80-\u0dff\u2000-\u206f\uac00-\ud7a3]+)(?=[\x00-/:-@\[-`{-\x7f]|\Z)|\Z)""")
+_RUN = re.compile(r"""[\x00-\x20!"#$&'(),.:;?@\[\\\]_`{|}~\x7f-]*(?:([0-9A-Za-z\x80-\u0dff\u2000-\u206f\uac00-\ud7a3]+)"""
+                  r"""(?=[\x00-/:-@\[-`{-\x7f]|\Z)|\Z)""")
 
 
 def rough_key(turns: list[str]) -> int:
@@ -69,43 +71,58 @@ class Text:
 
 
 class Known:
-    """The places of texts that are known, one for each, by a key that copies share: a number in memory for a place.
+    """The places of texts that are known, one for each, by a key that copies share: about 100 bytes a place.
 
-    Few texts of one key are compared one by one; where there are more, a finer key tells most of them apart.
+    Few texts of one key are compared one by one, the last one that was met first; where there are more, finer keys decide.
+    So no row costs more than a few of those before it.
     """
 
     FINER = (letters_key, whole_key)
 
-    def __init__(self, read, level: int = 0):
+    def __init__(self, read):
         """`read(place)` gives the Text of a place that is known; a place is an int."""
-        self._read, self._level, self._places = read, level, {}
+        self._read = read
+        self._places = [{} for _ in range(1 + len(self.FINER))]  # key -> place, places, or None where a finer key decides
 
     def later(self, keys, place: int):
         """Yield (place, key) of those of some keys, of this place and the next ones, that are known; the others are from now on."""
-        add = self._places.setdefault
+        add = self._places[0].setdefault
         for place, key in enumerate(keys, place):
             if key and add(key, place) != place:
                 yield place, key
 
     def find(self, key, place: int, text: Text) -> int | None:
-        """The place of a copy of a text that is not the first of its key; None, and its place is known now, if there is none."""
-        before = self._places[key]
-        if isinstance(before, Known):
-            return before._find(place, text)
+        """The place of a copy of a text whose key is known; None, and its place is known from now on, if there is none."""
+        return self._find(0, key, place, text)
+
+    def _find(self, level, key, place, text):
+        places = self._places[level]
+        before = places.setdefault(key, place)
+        if before == place:
+            return None
+        if before is None:
+            return self._find(level + 1, self.FINER[level](text.turns), place, text)
+        if level == len(self.FINER):
+            return before
         several = before if isinstance(before, list) else [before]
         for known in several:
-            if text.is_copy_of(self._read(known)):
+            other = self._read(known)
+            if text.is_copy_of(other):
+                if len(several) > 1:
+                    places[key] = [known, *(one for one in several if one != known)]
+                if len(other.said) > max(LONG, 4 * len(text.said)):  # which is not to be read for every short copy
+                    self._split(level, key, several)
                 return known
-        self._places[key] = [*several, place]
-        if len(several) >= FEW and self._level < len(self.FINER):
-            self._places[key] = finer = Known(self._read, self._level + 1)
-            for one, said in [*((known, self._read(known)) for known in several), (place, text)]:
-                finer._find(one, said)
+        places[key] = [place, *several]
+        if len(several) == FEW:
+            self._split(level, key, places[key])
         return None
 
-    def _find(self, place, text):
-        key = self.FINER[self._level - 1](text.turns)
-        return self.find(key, place, text) if self._places.setdefault(key, place) != place else None
+    def _split(self, level, key, several):
+        self._places[level][key] = None
+        for place in several:
+            text = self._read(place)
+            self._find(level + 1, self.FINER[level](text.turns), place, text)
 
 
 def are_copies(one: list[str], other: list[str]) -> bool:

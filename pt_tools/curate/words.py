@@ -55,6 +55,7 @@ BEHIND = 0x40000
 # Letters whose lower case has another length in UTF-8.
 RESIZED = ("\u0130\u023a\u023e\u1e9e\u2126\u212a\u212b\u2c62\u2c64\u2c6d\u2c6e\u2c6f\u2c70\u2c7e\u2c7f"
            "\ua78d\ua7aa\ua7ab\ua7ac\ua7ad\ua7ae\ua7b0\ua7b1\ua7b2\ua7c5")
+_RESIZED = re.compile(f"[{RESIZED}]")
 # First bytes in UTF-8 of the characters of scripts that write no spaces, and all other bytes.
 _SPACELESS_LEADS = {lead for first, last in (*SPACELESS, (PLANES, BEHIND - 1))
                     for lead in range(chr(first).encode()[0], chr(last).encode()[0] + 1)}
@@ -86,15 +87,15 @@ def prompt_key(turns: list[str]) -> tuple[str, ...]:
 def quick_key(turns: list[str]) -> tuple | None:
     """Texts that share it share their `prompt_key`, but not all that share that do; None where it says nothing. Sooner made.
 
-    Only ASCII is looked at: the rest is in lower case, which needs NFC, and every byte of it has its place. A minus before a
-    digit, and a turn without a letter or digit in ASCII, are left to `prompt_key`.
+    Only ASCII is looked at: the rest is in lower case, which needs NFC, and every byte of it has its place, which letters of
+    RESIZED have not. They, a minus before a digit, and a turn without a letter or digit are left to `prompt_key`.
     """
     beyond = [turn for turn in turns if not turn.isascii()]
     if not all(map(_LETTER.search, turns)) or not all([unicodedata.is_normalized("NFC", turn) for turn in beyond]):
         return None
     data = b" \xff ".join([turn.encode("utf-8", "replace") for turn in turns])
     other = data.translate(None, _ASCII_OR_END).decode() if beyond else ""
-    if b"-" in data and (_MINUS.search(data) or _DIGIT.search(other)):
+    if _RESIZED.search(other) or b"-" in data and (_MINUS.search(data) or _DIGIT.search(other)):
         return None
     return _narrow(data.translate(_PLACES)), other.lower()
 

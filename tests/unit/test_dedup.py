@@ -56,12 +56,16 @@ def test_equal_texts_against_the_twin(rows):
     assert copies_among(rows, exact.rough_key) == [group for group in wanted if any(rows[group[0]])]  # no text is no copy
 
 
-def copies_among(rows, key=lambda turns: 1):
+def copies_among(rows, key=lambda turns: 1, reads=[]):
     """Groups of rows that are copies; by default no key tells any apart."""
     def text(row):
-        return exact.Text(tuple(rows[row]), lambda: rows[row])
+        return exact.Text(repr(rows[row]), lambda: rows[row])
 
-    known, found = exact.Known(text), {}
+    def read(row):
+        reads.append(row)
+        return text(row)
+
+    known, found = exact.Known(read), {}
     for row, one in known.later(list(map(key, rows)), 0):
         first = known.find(one, row, text(row))
         if first is not None:
@@ -69,7 +73,7 @@ def copies_among(rows, key=lambda turns: 1):
     return sorted(found.values())
 
 
-@pytest.mark.parametrize("few", [1, exact.FEW])
+@pytest.mark.parametrize("few", [1, exact.FEW, 5])
 def test_labels_before_the_messages_tell_no_copies_apart(tmp_path, monkeypatch, few):
     """What lines of any order of keys say decides, also where labels hold what looks like messages."""
     monkeypatch.setattr(exact, "FEW", few)
@@ -86,10 +90,10 @@ def test_labels_before_the_messages_tell_no_copies_apart(tmp_path, monkeypatch, 
     assert [job.final["copies"][name] for name in ("clusters", "rows", "largest")] == [2, 22, 15]
 
 
-PIECES = [*"aB1 -–+.,\n_東のé\u0301İς²٣ß\u200d\xa0한가е", "-5", "- ", "word ", "Word  ", "word-", "東京", "É"]
+PIECES = [*"aB1 -–+.,\n_東のé\u0301İς²٣ßẞȺⱥ\u200d\xa0한가е", "-5", "- ", "word ", "Word  ", "word-", "東京", "É"]
 
 
-@pytest.mark.parametrize("few", [1, exact.FEW])
+@pytest.mark.parametrize("few", [1, exact.FEW, 5])
 def test_variants_of_a_text_against_the_twin(monkeypatch, few):
     """Only what follows on the common beginning is compared, and where that ends must not matter."""
     monkeypatch.setattr(exact, "WINDOW", 3)
@@ -110,6 +114,25 @@ def test_variants_of_a_text_against_the_twin(monkeypatch, few):
         assert copies_among(rows) == wanted
         several += len(wanted)
     assert several > 1000
+
+
+@pytest.mark.parametrize("rows, copies", [
+    ([["short, but" + " ." * 30_000 + " padded"]] + [["Short but padded"]] * 100, [[*range(101)]]),
+    ([["long " * 10_000]] + [["short"]] * 100, [[*range(1, 101)]]),
+    ([["long " * 10_000], ["short"]] * 50, [[*range(0, 100, 2)], [*range(1, 100, 2)]]),
+    ([[f"long {i} " * 10_000] for i in range(3)] + [[f"short {i}"] for i in range(100)], []),
+    ([["1 2 3" + " 4" * i + "4" * (100 - i)] for i in range(100)], [])])
+def test_a_text_is_not_read_for_every_later_one(rows, copies):
+    reads = []
+    assert copies_among(rows, reads=reads) == copies
+    sizes = [len(repr(turns)) for turns in rows]
+    assert sum(sizes[row] for row in reads) < 5 * sum(sizes)
+
+
+@pytest.mark.parametrize("one, other", [("ẞẞ x ßßß", "ßßß x ẞẞ"), ("ȺȺȺ x ⱥⱥ", "ⱥⱥ x ȺȺȺ"), ("a.の", "aの"), ("–,,ς", ",,ς"), ("éB の", "éBの–")])
+def test_pairs_that_a_quick_look_might_take_for_the_other(one, other):
+    assert exact.are_copies([one], [other]) == (prompt_key([one]) == prompt_key([other]))
+    assert exact.are_copies([one, "x"], [other, "X!"]) == (prompt_key([one]) == prompt_key([other]))
 
 
 def test_a_minus_is_read_with_the_number_behind_the_place_where_texts_part():
