@@ -13,8 +13,8 @@ WORD = re.compile(r"[a-z0-9]+")
 OPERATORS = "+*/^=<>%×÷−"
 MINUS = re.compile(r"-(?=\s*\d)")
 # White space and punctuation beyond ASCII, without other forms of the operators, as of full width. What is missing here
-# only keeps two prompts apart.
-_BETWEEN = (
+# only keeps two prompts apart. As in a set of a regular expression.
+BETWEEN = (
     "\x80-\xa1\xa7\xab\xad\xb4\xb6-\xb8\xbb\xbf\u037e\u0387\u055a-\u055f\u0589\u058a\u05be"
     "\u05c0\u05c3\u05c6\u05f3\u05f4\u060c\u060d\u061b-\u061f\u066b-\u066d\u06d4\u0964\u0965\u0970\u0e5a\u0e5b\u0f04-\u0f14"
     "\u104a-\u104f\u10fb\u1360-\u1368\u1680\u17d4-\u17d6\u17d8-\u17da\u1800-\u180a\u2000-\u202f\u2032-\u2043\u2045-\u2051"
@@ -22,7 +22,6 @@ _BETWEEN = (
     "\u2e00-\u2e2e\u2e30-\u2e7f\u3000-\u3004\u3008-\u3020\u3030\u303d\u30a0\u30fb"
     "\ufe10-\ufe1f\ufe30-\ufe60\ufe67-\ufe69\ufe6b\ufeff\uff01-\uff04\uff07-\uff09\uff0c\uff0e"
     "\uff1a\uff1b\uff1f\uff20\uff3b-\uff3d\uff3f\uff40\uff5b-\uff65")
-BETWEEN = re.compile(f"[{_BETWEEN}]+")
 _SPACES = re.compile(b"  +")
 _SPACED = [(sign, f" {sign} ") for sign in OPERATORS]
 _TERMS = bytes(c if chr(c).isalnum() or chr(c) in OPERATORS else 32 for c in range(128)) + bytes(range(128, 256))
@@ -155,7 +154,7 @@ def _narrow(data):
 def _between():
     """The characters of BETWEEN in UTF-8, by the first byte: most texts have few of them, and a byte is soon found."""
     leads = {}
-    for first, last in re.findall("(.)(?:-(.))?", _BETWEEN):
+    for first, last in re.findall("(.)(?:-(.))?", BETWEEN):
         for char in map(chr, range(ord(first), ord(last or first) + 1)):
             data = char.encode()
             leads.setdefault(data[:1], {}).setdefault(data[1:-1], []).append(data[-1:])
